@@ -1,0 +1,1 @@
+"""The product: models, configuration, the assistant itself and its command line."""

@@ -1,0 +1,1 @@
+"""Acoustic features: the log-mel spectrogram that Whisper was trained on."""

@@ -1,0 +1,1 @@
+"""Pictures meet language: adapters, prompt assembly and the language model decoder."""

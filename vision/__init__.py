@@ -1,0 +1,1 @@
+"""Pictures: safe decoding and image encoders."""
