@@ -1,0 +1,52 @@
+"""Runs blocking model calls in a thread of their own and turns iterators into async iterators."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+class Worker:
+    """The one thread that calls one model.
+
+    Args:
+        name: what the thread is called in a debugger or a stack dump.
+        turn: a lock shared by the models of one device. On a CPU every model brings a thread pool
+            as wide as the machine; two that run at once slow each other down many times over, so
+            they take turns, one step (a token, a clause) at a time.
+    """
+
+    def __init__(self, name: str, turn: threading.Lock | None = None) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"voxsight-{name}")
+        self._turn = turn or threading.Lock()
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """The result of ``call()``, made in the worker's thread."""
+
+        def step() -> T:
+            with self._turn:
+                return call()
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, step)
+
+    async def iterate(self, make: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+        """The items of ``make()``, each computed in the worker's thread when it is asked for.
+
+        Nothing is computed ahead, so nothing piles up; when the caller stops, so does the model.
+        """
+        iterator = await self.run(make)
+        try:
+            while (item := await self.run(lambda: next(iterator, _END))) is not _END:
+                yield item  # type: ignore[misc]  # the sentinel is excluded above
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                await self.run(close)
+
+    def close(self) -> None:
+        """Waits for the running call and ends the thread."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
