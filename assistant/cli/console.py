@@ -1,4 +1,4 @@
-"""What the commands share: messages on standard error, progress bars, results on standard output."""
+"""What the commands share: remarks and progress on standard error, results on standard output."""
 
 import json
 import sys
