@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     max_answer_tokens: int = Field(96, ge=1, le=4096, description="Token budget of one answer.")
     max_audio_s: float = Field(4 * 3600.0, gt=0, description="Longest audio file accepted.")
     max_decoded_audio_bytes: int = Field(
-        2 * 2**30, gt=0, description="Largest size of one decoded audio file."
+        8 * 2**30, gt=0, description="Largest size of one audio file, decoded to float32."
     )
     max_image_pixels: int = Field(50_000_000, gt=0, description="Largest picture accepted.")
     max_image_bytes: int = Field(40 * 2**20, gt=0, description="Largest picture file accepted.")

@@ -20,7 +20,7 @@ class Worker:
             they take turns, one step (a token, a clause) at a time.
     """
 
-    def __init__(self, name: str, turn: threading.Lock | None = None) -> None:
+    def __init__(self, name: str, turn: "threading.Lock | None" = None) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"voxsight-{name}")
         self._turn = turn or threading.Lock()
 

@@ -4,7 +4,7 @@ import csv
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ from transformers.models.whisper.english_normalizer import (
 
 from assistant.errors import ConfigError
 from assistant.evals.edit_distance import edit_distance
-from audio.asr import Recogniser, RecogniseOptions
+from audio.asr import RecogniseOptions, Recogniser
 from audio.media import read_sound
 
 _COLUMNS = ("file", "language", "text")
@@ -73,7 +73,7 @@ class AsrReport:
 
 
 def read_transcripts(data: Path) -> list[Recording]:
-    """The recordings that ``transcripts.tsv`` in the folder lists (columns file, language, text)."""
+    """The recordings listed in the folder's ``transcripts.tsv`` (columns file, language, text)."""
     table = Path(data) / "transcripts.tsv"
     try:
         with table.open(encoding="utf-8", newline="") as file:
@@ -132,13 +132,15 @@ def evaluate_asr(
 ) -> AsrReport:
     """Recognise every recording of the folder, each in its own language, and count word errors.
 
+    ``options`` hold for all recordings, but for the language.
+
     ``progress`` is called with each row as it is done. ``ConfigError`` for a bad table,
     ``AudioError`` for a bad recording or a language that the model does not know.
     """
     rows = []
     for recording in read_transcripts(data):
         sound = read_sound(recording.path)
-        chosen = options or RecogniseOptions(language=recording.language)
+        chosen = replace(options or RecogniseOptions(), language=recording.language)
         begun = time.perf_counter()
         transcript = recogniser.transcribe(sound, chosen)
         seconds = time.perf_counter() - begun

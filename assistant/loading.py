@@ -1,0 +1,191 @@
+"""Loads the models that the settings name, each once, whoever asks first."""
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from assistant.assets import asset
+from assistant.config import Settings
+from assistant.derived import derived_folder
+from assistant.errors import ConfigError
+from assistant.models import ModelStore, PullProgress
+from assistant.prompts import load_prompts
+
+if TYPE_CHECKING:
+    from audio.asr import Recogniser
+    from audio.tts import Voice
+    from fusion.adapter import Adapter
+    from fusion.decoder import Decoder, KVCache
+    from fusion.prompt import PromptBuilder
+    from vision.encoders import ImageEncoder
+
+T = TypeVar("T")
+
+
+class Models:
+    """The models of one process, loaded on first use and shared by all sessions.
+
+    Args:
+        settings: which models, how many threads, where the cache is.
+        progress: told of downloads.
+        remark: told in words of work that takes more than a moment.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        progress: PullProgress | None = None,
+        remark: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.store = ModelStore(settings)
+        self._progress = progress
+        self._remark = remark or _silent
+        self.prompts = load_prompts()
+        self._lock = threading.RLock()
+
+    def folder(self, name: str) -> Path:
+        """Folder of a verified model; see ``ModelStore.folder``."""
+        return self.store.folder(name, self._progress)
+
+    def fetch_all(self) -> None:
+        """Downloads whatever the settings name and the cache lacks, and converts it."""
+        chosen = self.settings
+        for name in (chosen.recogniser, chosen.image_encoder, chosen.voice):
+            self.folder(name)
+        self.language_model_folder()
+
+    def load_all(self) -> None:
+        """Loads every model, so that the first question does not wait for it."""
+        _ = (self.recogniser, self.encoder, self.adapter, self.prompt_cache(), self.voice)
+
+    @property
+    def recogniser(self) -> "Recogniser":
+        """The speech recogniser."""
+        return self._locked(lambda: self._recogniser)
+
+    @property
+    def voice(self) -> "Voice":
+        """The voice that speaks the answers."""
+        return self._locked(lambda: self._voice)
+
+    @property
+    def encoder(self) -> "ImageEncoder":
+        """The image encoder."""
+        return self._locked(lambda: self._encoder)
+
+    @property
+    def decoder(self) -> "Decoder":
+        """The language model."""
+        return self._locked(lambda: self._decoder)
+
+    @property
+    def adapter(self) -> "Adapter":
+        """What turns image features into soft tokens of the language model."""
+        return self._locked(lambda: self._adapter)
+
+    @property
+    def prompt_builder(self) -> "PromptBuilder":
+        """The language model's chat template."""
+        return self._locked(lambda: self._prompt_builder)
+
+    def prompt_cache(self) -> "KVCache":
+        """A new cache that already holds the system prompt."""
+        return self._locked(lambda: self._prompt_cache).fork()
+
+    def language_model_folder(self) -> Path:
+        """The language model as a transformers folder; a GGUF file is converted on first use."""
+        folder = self.folder(self.settings.language_model)
+        found = sorted(folder.glob("*.gguf"))
+        if not found:
+            return folder
+        if len(found) > 1:
+            raise ConfigError(
+                f"Expected one GGUF file in {folder}, found {len(found)}; keep the one to be used."
+            )
+        return self._converted(found[0])
+
+    def _converted(self, source: Path) -> Path:
+        from fusion.gguf_convert import convert_gguf
+
+        def make(target: Path) -> None:
+            self._remark(f"Converting {source.name} into the cache, once; this takes some seconds.")
+            convert_gguf(source, target)
+
+        return derived_folder(self.settings.cache_dir / "converted", source, make)
+
+    def _locked(self, get: Callable[[], T]) -> T:
+        # cached_property alone would let two threads load the same model twice.
+        with self._lock:
+            return get()
+
+    @cached_property
+    def _recogniser(self) -> "Recogniser":
+        folder = self.folder(self.settings.recogniser)
+        from audio.asr import Recogniser
+
+        return Recogniser.load(folder, threads=self.settings.threads)
+
+    @cached_property
+    def _voice(self) -> "Voice":
+        folder = self.folder(self.settings.voice)
+        from audio.tts import Voice
+
+        if self.settings.phonemizer == "espeak":
+            from audio.espeak import EspeakPhonemizer
+
+            return Voice.load(folder, phonemes=EspeakPhonemizer())
+        return Voice.load(folder)
+
+    @cached_property
+    def _encoder(self) -> "ImageEncoder":
+        folder = self.folder(self.settings.image_encoder)
+        from vision.encoders import EncoderOptions, load_encoder
+
+        return load_encoder(folder, EncoderOptions(classes=asset("imagenet_classes.tsv")))
+
+    @cached_property
+    def _decoder(self) -> "Decoder":
+        folder = self.language_model_folder()
+        from fusion.decoder import Decoder
+
+        return Decoder.load(
+            folder, threads=self.settings.threads, name=Path(self.settings.language_model).name
+        )
+
+    @cached_property
+    def _prompt_builder(self) -> "PromptBuilder":
+        from fusion.prompt import PromptBuilder
+
+        return PromptBuilder(self.decoder)
+
+    @cached_property
+    def _prompt_cache(self) -> "KVCache":
+        cache = self.decoder.new_cache()
+        self.decoder.prefill(self.prompt_builder.prefix(self.prompts.system), cache)
+        return cache
+
+    @cached_property
+    def _adapter(self) -> "Adapter":
+        from fusion.adapters import build_dictionary, load_adapter
+
+        chosen = self.settings.adapter
+        if chosen == "auto":
+            shipped = self._shipped_adapter()
+            if shipped is None:
+                return build_dictionary(self.encoder, self.decoder)
+            return load_adapter(shipped, self.encoder, self.decoder)
+        if chosen == "dictionary":
+            return build_dictionary(self.encoder, self.decoder)
+        return load_adapter(Path(chosen), self.encoder, self.decoder)
+
+    def _shipped_adapter(self) -> Path | None:
+        """The shipped adapter made for exactly the two models that are loaded, if there is one."""
+        path = asset("adapters") / f"{self.encoder.name}--{self.decoder.name}.safetensors"
+        return path if path.is_file() else None
+
+
+def _silent(_: Any) -> None:
+    return None
