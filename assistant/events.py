@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from audio.asr import Transcript
+from audio.asr_types import Transcript
 from audio.pcm import Sound
 
 

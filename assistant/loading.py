@@ -11,9 +11,9 @@ from assistant.config import Settings
 from assistant.derived import derived_folder
 from assistant.errors import ConfigError
 from assistant.models import ModelStore, PullProgress
-from assistant.prompts import load_prompts
 
 if TYPE_CHECKING:
+    from assistant.prompts import Prompts
     from audio.asr import Recogniser
     from audio.tts import Voice
     from fusion.adapter import Adapter
@@ -43,7 +43,6 @@ class Models:
         self.store = ModelStore(settings)
         self._progress = progress
         self._remark = remark or _silent
-        self.prompts = load_prompts()
         self._lock = threading.RLock()
 
     def folder(self, name: str) -> Path:
@@ -85,6 +84,13 @@ class Models:
     def adapter(self) -> "Adapter":
         """What turns image features into soft tokens of the language model."""
         return self._locked(lambda: self._adapter)
+
+    @cached_property
+    def prompts(self) -> "Prompts":
+        """The words around a question."""
+        from assistant.prompts import load_prompts
+
+        return load_prompts()
 
     @property
     def prompt_builder(self) -> "PromptBuilder":

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from assistant.fetch import Progress as Advance
+from assistant.fetch import Progress as BytesCame
 from assistant.models import PullProgress
 
 #: Progress and remarks go here, so that standard output holds results only.
@@ -42,7 +42,9 @@ def make_table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Tabl
     """A table with a title; the columns named in ``numbers`` are set flush right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in numbers else "left")
+        table.add_column(
+            column, justify="right" if column in numbers else "left", no_wrap=column == "name"
+        )
     return table
 
 
@@ -58,7 +60,7 @@ class PullBars(PullProgress):
     """A progress bar in bytes for each model that is downloaded."""
 
     @contextmanager
-    def model(self, name: str, total_bytes: int) -> Iterator[Advance]:
+    def model(self, name: str, total_bytes: int) -> Iterator[BytesCame]:
         """Shows the bar while the model comes."""
         columns = (
             TextColumn("{task.description}"),
@@ -70,6 +72,14 @@ class PullBars(PullProgress):
             bars.update(task, completed=total_bytes)
 
 
+class Advance(Protocol):
+    """Moves a bar on by ``count`` steps; ``total`` corrects how many there are."""
+
+    def __call__(self, count: int, total: int | None = None) -> None:
+        """Moves the bar."""
+        ...
+
+
 @contextmanager
 def counted(what: str, total: int) -> Iterator[Advance]:
     """A progress bar over ``total`` steps, with the time that is left."""
@@ -79,4 +89,8 @@ def counted(what: str, total: int) -> Iterator[Advance]:
     )
     with Progress(*columns, console=remarks) as bars:
         task = bars.add_task(what, total=total)
-        yield lambda count: bars.advance(task, count)
+
+        def advance(count: int, total: int | None = None) -> None:
+            bars.update(task, advance=count, total=total)
+
+        yield advance

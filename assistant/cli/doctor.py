@@ -81,6 +81,6 @@ def _machine(settings: Settings) -> dict[str, Any]:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": settings.threads,
         "gpu": gpu,
-        "cache folder": settings.cache_dir,
+        "cache folder": str(settings.cache_dir),
         "free there": f"{shutil.disk_usage(existing).free / 1e9:,.1f} GB",
     }

@@ -36,18 +36,13 @@ def list_models(json: Json = False) -> None:
         print_json({"folder": str(store.root), "models": rows})
         return
     table = make_table(
-        str(store.root), "name", "state", "MB", "task", "licence", "what", numbers=("MB",)
+        str(store.root), *("name", "state", "MB", "task", "licence"), numbers=("MB",)
     )
     for row in rows:
-        size = f"{int(str(row['size'])) / 1e6:,.0f}"
-        table.add_row(
-            str(row["name"]),
-            str(row["state"]),
-            size,
-            str(row["task"]),
-            str(row["licence"]),
-            str(row["summary"]),
-        )
+        megabytes = f"{int(str(row['size'])) / 1e6:,.0f}"
+        texts = (str(row[key]) for key in ("name", "state", "task", "licence"))
+        name, state, task, licence = texts
+        table.add_row(name, state, megabytes, task, licence)
     results.print(table)
 
 
