@@ -189,8 +189,14 @@ class Models:
 
     def _shipped_adapter(self) -> Path | None:
         """The shipped adapter made for exactly the two models that are loaded, if there is one."""
-        path = asset("adapters") / f"{self.encoder.name}--{self.decoder.name}.safetensors"
-        return path if path.is_file() else None
+        from fusion.adapter_file import read_adapter
+
+        pair = (self.encoder.name, self.decoder.name)
+        for path in sorted(asset("adapters").glob("*.safetensors")):
+            header, _ = read_adapter(path)
+            if (header.encoder, header.language_model) == pair:
+                return path
+        return None
 
 
 def _silent(_: Any) -> None:

@@ -2,4 +2,7 @@
 
 
 class FusionError(ValueError):
-    """Bad input to joining pictures and language: says what was expected, what came, and what to do, in one sentence."""
+    """Bad input to joining pictures and language.
+
+    Says in one sentence what was expected, what came, and what to do.
+    """
