@@ -27,6 +27,9 @@ _CLAUSE_PAUSE_S = 0.05
 _SLOWEST, _FASTEST = 0.25, 4.0
 _MAX_NOISE = 2.0
 _SPLIT = SplitRules()
+# Piper's voices recommend 0.667. On 59 sentences apart from the evaluation's, half of that brought
+# whisper-base from 4.0 to 2.1 % word errors; less noise in the durations changed nothing.
+_CLARITY = 0.5
 
 
 class Phonemes(Protocol):
@@ -41,8 +44,9 @@ class Phonemes(Protocol):
 class SpeakOptions:
     """How to read.
 
-    rate: 1.0 is the voice's own pace, 2.0 twice as fast; noise_scale, noise_w: how lively, None for
-    what the voice recommends; seed: the same seed gives the same sound, None a fresh reading.
+    rate: 1.0 is the voice's own pace, 2.0 twice as fast; noise_scale: how much the sound may vary,
+    None for half of what the voice recommends, which is clearer; noise_w: how much the durations
+    may, None for what it recommends; seed: the same seed, the same sound; None a fresh reading.
 
     Raises AudioError for a value out of range.
     """
@@ -193,7 +197,9 @@ class Voice:
     ) -> Latents:
         own = self.config
         sampling = Sampling(
-            noise_scale=own.noise_scale if options.noise_scale is None else options.noise_scale,
+            noise_scale=own.noise_scale * _CLARITY
+            if options.noise_scale is None
+            else options.noise_scale,
             noise_w=own.noise_w if options.noise_w is None else options.noise_w,
             length_scale=own.length_scale / options.rate,
         )

@@ -68,7 +68,9 @@ class PromptBuilder:
             )
         self._decoder = decoder
         vocabulary = decoder.tokenizer.get_vocab()
-        self._image_id = next((vocabulary[t] for t in _IMAGE_TOKENS if t in vocabulary), None)
+        self._image_id: int | None = next(
+            (vocabulary[token] for token in _IMAGE_TOKENS if token in vocabulary), None
+        )
         special = sorted(decoder.tokenizer.get_added_vocab(), key=len, reverse=True)
         self._forbidden = re.compile("|".join([_MARK, *map(re.escape, special)]))
 

@@ -34,17 +34,24 @@ class Logistic:
         return torch.sigmoid(((inputs - self.mean) / self.std) @ self.weight + self.bias)
 
 
-def presence_inputs(logits: Tensor) -> Tensor:
-    """Map scores (..., c) to what tells a thing from nothing, (..., 3).
+def presence_inputs(directions: Directions, pooled: Tensor, patches: Tensor) -> Tensor:
+    """Map features (..., p) and patches (..., n, d) to what tells a thing from nothing, (..., 2).
 
-    Energy, best score and its log probability: each grows when there is something to see. The
-    energy (log-sum-exp of the scores) is the usual sign of a picture unlike those of the training
-    (Liu et al., arXiv:2010.03759). The lead over the second word and the feature's length were
-    tried too: they got negative weights, and then a plain grey picture passed as a thing.
+    The best score that any word has at any cell, and the entropy of the whole picture's scores in
+    nats. On 128 validation photos and 250 pictures of nothing these two pass all photos and 3 % of
+    nothing. The energy (log-sum-exp of the scores, Liu et al., arXiv:2010.03759) with the best
+    score and its probability passes 95 % of the photos at the same 3 %; the feature's length tells
+    nothing. An encoder whose patches are not in the space of its words gives its best score for
+    the whole picture instead.
     """
-    best = logits.max(-1).values
-    energy = logits.logsumexp(-1)
-    return torch.stack((energy, best, best - energy), dim=-1)
+    logits = class_logits(directions, pooled)
+    shares = logits.log_softmax(-1)
+    entropy = -(shares.exp() * shares).sum(-1)
+    if patches.shape[-1] == directions.weights.shape[1]:
+        best = class_logits(directions, patches).amax((-2, -1))
+    else:
+        best = logits.amax(-1)
+    return torch.stack((best, entropy), dim=-1)
 
 
 def halves(features: ImageFeatures) -> Tensor:
@@ -153,7 +160,7 @@ def read_scene(
     """
     logits = class_logits(directions, features.pooled)
     guesses = best_guesses(directions.names, logits, reader.temperature)
-    if not _is_present(logits, reader, guesses):
+    if not _is_present(directions, features, reader, guesses):
         return Scene((), guesses)
     if (pair := _find_pair(features, directions, reader, logits, places)) is not None:
         return Scene(pair, tuple(thing.guess for thing in pair))
@@ -175,11 +182,16 @@ def best_guesses(
     return tuple(Guess(name, value) for name, value in ordered[:count])
 
 
-def _is_present(logits: Tensor, reader: SceneReader, guesses: tuple[Guess, ...]) -> bool:
+def _is_present(
+    directions: Directions,
+    features: ImageFeatures,
+    reader: SceneReader,
+    guesses: tuple[Guess, ...],
+) -> bool:
     if reader.presence is None:
         return guesses[0].probability >= reader.least_probability
-    chance = reader.presence.probability(presence_inputs(logits))
-    return float(chance) >= reader.presence_threshold
+    inputs = presence_inputs(directions, features.pooled, features.patches)
+    return float(reader.presence.probability(inputs)) >= reader.presence_threshold
 
 
 def _place(

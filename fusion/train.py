@@ -178,10 +178,12 @@ def _temperature(reader: SceneReader, words: Directions, train: _Part, check: _P
 
 def _presence(reader: SceneReader, words: Directions, train: _Part, check: _Part) -> _Fitted:
     def inputs(features: FeatureSet) -> Tensor:
-        return presence_inputs(class_logits(words, features.pooled))
+        return presence_inputs(words, features.pooled, features.patches.float())
 
-    rows = torch.cat((inputs(train.photos), inputs(train.nothing)))
-    targets = torch.cat((torch.ones(len(train.photos)), torch.zeros(len(train.nothing))))
+    # Two things side by side are something too, though neither fills the picture.
+    something = torch.cat((inputs(train.photos), inputs(train.pairs)))
+    rows = torch.cat((something, inputs(train.nothing)))
+    targets = torch.cat((torch.ones(len(something)), torch.zeros(len(train.nothing))))
     logistic = fit_logistic(rows, targets)
     threshold = threshold_for(logistic.probability(inputs(train.nothing)), FALSE_PRESENCE)
     kept = replace(reader, presence=logistic, presence_threshold=threshold)
@@ -204,13 +206,16 @@ def _share_present(reader: SceneReader, words: Directions, features: FeatureSet)
 def _pair(reader: SceneReader, words: Directions, train: _Part, check: _Part) -> _Fitted:
     if train.photos.patches.shape[-1] != words.weights.shape[-1]:
         return reader, {"skipped": "the encoder's patches are not in the space of its words"}
-    one = torch.cat((_pair_rows(words, train.photos), _pair_rows(words, train.placed)))
+    photos, nothing = (_pair_rows(words, part) for part in (train.photos, train.nothing))
+    one = torch.cat((photos, nothing, _pair_rows(words, train.placed)))
     two = _pair_rows(words, train.pairs, known=True)
     rows = torch.cat((one, two, _swapped(one), _swapped(two)))
     targets = torch.cat((torch.zeros(len(one)), torch.ones(len(two)))).repeat(2)
     logistic = fit_logistic(rows, targets)
-    singles = logistic.probability(_pair_rows(words, train.photos)).view(-1, 2).max(1).values
-    threshold = threshold_for(singles, FALSE_PAIR)
+    threshold = max(
+        threshold_for(logistic.probability(rows).view(-1, 2).max(1).values, share)
+        for rows, share in ((photos, FALSE_PAIR), (nothing, FALSE_PRESENCE / 2))
+    )
     kept = replace(reader, pair=logistic, pair_threshold=threshold)
     return kept, {"threshold": threshold, **_measure_pairs(kept, words, check)}
 

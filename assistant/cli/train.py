@@ -1,7 +1,6 @@
 """``voxsight train-adapter``: improves the joint between encoder and language model."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,18 +34,18 @@ def train_adapter(
         data=data,
         output=out,
         work=work or settings.cache_dir / "training",
-        # The folder's name only: a header must not tell where somebody keeps their pictures.
-        command=shlex.join(["voxsight", *_without_folders(sys.argv[1:])]),
+        command=_command(data, out, held_out, seed),
         training_data=note or f"{data.resolve().name}, {held_out} pictures held out",
         held_out=held_out,
         seed=seed,
     )
     with counted("Encoding pictures", 1) as advance:
-        seen: dict[str, int] = {}
+        stages: dict[str, tuple[int, int]] = {}
 
-        def step(what: str, done: int, total: int) -> None:
-            advance(done - seen.get(what, 0), total)
-            seen[what] = done
+        def step(stage: str, done: int, total: int) -> None:
+            before, _ = stages.get(stage, (0, 0))
+            stages[stage] = (done, total)
+            advance(done - before, sum(expected for _, expected in stages.values()))
 
         result = train_dictionary(options, models.encoder, models.decoder, read_image, step)
     table = make_table("On the validation pictures", "figure", "value", numbers=("value",))
@@ -58,5 +57,8 @@ def train_adapter(
         print_json({"adapter": str(result.path), **result.measured})
 
 
-def _without_folders(arguments: list[str]) -> list[str]:
-    return [Path(text).name if "/" in text else text for text in arguments]
+def _command(data: Path, out: Path, held_out: int, seed: int) -> str:
+    """The command for the file's header; folders by name only, it is nobody's business where."""
+    options = ("--data", data.resolve().name, "--out", out.name)
+    numbers = ("--held-out", str(held_out), "--seed", str(seed))
+    return shlex.join(("voxsight", "train-adapter", *options, *numbers))

@@ -40,7 +40,7 @@ _COLOURS = (
     ("violet", (130, 60, 160)),
 )
 _DECLINES = re.compile(
-    r"\b(?:can(?:'|’)?t|cannot|can not|could(?:n't| not)|unable to|not able to|nothing|hard to)\b"
+    r"\b(?:can['’]?t|cannot|can not|could(?:n['’]t| not)|unable to|not able to|nothing|hard to)\b"
     r".{0,60}\b(?:make|made|making|recogni[sz]e|identify|see|tell|visible|discernible)\b"
     r"|\bnothing\b|\bnot sure what\b",
     re.IGNORECASE | re.DOTALL,

@@ -320,7 +320,7 @@ def test_every_kind_comes_back_from_its_file(tmp_path: Path) -> None:
     features = Features(rows(49, 4), rows(4), (7, 7), "toy")
     reader = SceneReader(
         temperature=0.7,
-        presence=Logistic(rows(3), torch.ones(3), rows(3, seed=1), torch.tensor(0.4)),
+        presence=Logistic(rows(2), torch.ones(2), rows(2, seed=1), torch.tensor(0.4)),
         pair=PAIR,
         pair_threshold=0.9,
         place_gain=torch.tensor([1.2, 1.1]),

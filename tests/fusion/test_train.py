@@ -39,7 +39,7 @@ class ColourEncoder:
         small = np.asarray(image.resize((7, 7), Image.Resampling.BOX), np.float32)
         cells = torch.from_numpy(small).reshape(49, 1, 3)
         ideal = torch.tensor(list(COLOURS.values()), dtype=torch.float32)
-        near = (-(cells - ideal).norm(dim=-1) / 25).exp()
+        near = (-(cells - ideal).norm(dim=-1) / 8).exp()
         return Features(near, near.mean(0), (7, 7), self.name)
 
     def class_directions(self, names: Sequence[str] | None = None) -> Words:
@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, colour in COLOURS.items():
         (root / name).mkdir()
         for i in range(12):
-            pixels = random.normal(np.array(colour) + random.normal(0, 5, 3), 12, (60, 80, 3))
+            pixels = random.normal(np.array(colour) + random.normal(0, 1, 3), 6, (60, 80, 3))
             image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
             image.save(root / name / f"{i}.png")
     return root
@@ -84,7 +84,6 @@ def test_training_end_to_end_and_again(folder: Path, tmp_path: Path) -> None:
         for part in ("train", "validation")
         for kind in ("photos", "nothing", "pairs", "placed")
     }
-    print((tmp_path / "out" / "a.log.jsonl").read_text())
     lines = [json.loads(x) for x in (tmp_path / "out" / "a.log.jsonl").read_text().splitlines()]
     assert [line["stage"] for line in lines] == [
         "data", "temperature", "presence", "pair", "place", "key_correction",
