@@ -38,7 +38,11 @@ class Settings(BaseSettings):
     image_encoder: str = Field("efficientnet-lite0", description="Image encoder.")
     adapter: str = Field(
         "auto",
-        description="Adapter file, 'dictionary', or 'auto' for the shipped one.",
+        description="Adapter file, 'llava:FILE', 'dictionary', or 'auto': the shipped one if it "
+        "fits the models, else a dictionary.",
+    )
+    vocabulary: Path | None = Field(
+        None, description="Words that a dictionary adapter may use, one a line."
     )
     voice: str = Field("en_US-joe-medium", description="Piper-format voice.")
     phonemizer: Literal["builtin", "espeak"] = Field(

@@ -176,16 +176,28 @@ class Models:
     @cached_property
     def _adapter(self) -> "Adapter":
         from fusion.adapters import build_dictionary, load_adapter
+        from fusion.projector import MlpProjector
 
         chosen = self.settings.adapter
-        if chosen == "auto":
-            shipped = self._shipped_adapter()
-            if shipped is None:
-                return build_dictionary(self.encoder, self.decoder)
-            return load_adapter(shipped, self.encoder, self.decoder)
-        if chosen == "dictionary":
-            return build_dictionary(self.encoder, self.decoder)
-        return load_adapter(Path(chosen), self.encoder, self.decoder)
+        if chosen.startswith("llava:"):
+            return MlpProjector.from_llava(Path(chosen.removeprefix("llava:")), self.encoder.name)
+        shipped = self._shipped_adapter() if chosen == "auto" else None
+        if chosen == "dictionary" or (chosen == "auto" and shipped is None):
+            return build_dictionary(self.encoder, self.decoder, self._vocabulary())
+        return load_adapter(shipped or Path(chosen), self.encoder, self.decoder)
+
+    def _vocabulary(self) -> tuple[str, ...] | None:
+        """The words that a dictionary may use; None for all that the encoder knows by itself."""
+        from vision.classes import read_class_names
+        from vision.encoders import EfficientNetLite0
+
+        file = self.settings.vocabulary
+        if file is not None:
+            return _read_words(file)
+        if isinstance(self.encoder, EfficientNetLite0):
+            return None
+        # A CLIP encoder has directions for any word, but no list of its own.
+        return tuple(dict.fromkeys(c.name for c in read_class_names(asset("imagenet_classes.tsv"))))
 
     def _shipped_adapter(self) -> Path | None:
         """The shipped adapter made for exactly the two models that are loaded, if there is one."""
@@ -197,6 +209,17 @@ class Models:
             if (header.encoder, header.language_model) == pair:
                 return path
         return None
+
+
+def _read_words(file: Path) -> tuple[str, ...]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the vocabulary {file}: {error}.") from None
+    words = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not words:
+        raise ConfigError(f"Expected one word a line in the vocabulary {file}, but it is empty.")
+    return words
 
 
 def _silent(_: Any) -> None:
