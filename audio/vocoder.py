@@ -16,7 +16,7 @@ from audio.onnx_weights import VoiceWeights
 from audio.vits_layers import Conv
 
 _SLOPE = 0.1
-_TILE_FLOATS = 1 << 18  # 1 MiB: a tile stays near the core, and few tiles keep calls few
+_TILE_FLOATS = 1 << 19  # 2 MiB: a tile stays in the cache, and few tiles keep calls few
 _LAST_SLOPE = 0.01  # the published generator uses the library's default here
 
 
