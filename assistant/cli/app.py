@@ -39,7 +39,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Runs one command; returns its exit code: 0 done, 2 bad input, 130 interrupted."""
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="voxsight", standalone_mode=False)
     except USER_ERRORS as error:
         return _refuse(str(error))
     except _USAGE_ERROR as error:
