@@ -93,10 +93,8 @@ def _run_pip(package: str, scratch: Path, progress: Progress) -> None:
         watcher.start()
         try:
             _, messages = pip.communicate()
-        except BaseException:
-            pip.kill()
-            raise
         finally:
+            pip.kill()  # does nothing to one that has ended; an interrupted one must not go on
             stop.set()
             watcher.join()
     if pip.returncode:
