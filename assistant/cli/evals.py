@@ -59,6 +59,7 @@ def tts(
     ] = None,
     voice: Annotated[str | None, typer.Option(help="Voice; see 'models list'.")] = None,
     recogniser: Annotated[str, typer.Option(help="Who listens.")] = "whisper-base",
+    threads: Annotated[int, typer.Option(min=1, help="Of both runtimes compared.")] = 1,
     details: Details = True,
     json: Json = False,
 ) -> None:
@@ -75,7 +76,7 @@ def tts(
 
         report = evaluate_tts(
             *(texts, models.voice, file, models.recogniser),
-            threads=models.settings.threads,
+            threads=threads,
             progress=step,
         )
     if details:
@@ -86,7 +87,9 @@ def tts(
             if row.errors:
                 table.add_row(str(row.errors), row.sentence.written, row.recognised)
         results.print(table)
-        results.print(f"Time, ours / onnxruntime: {report.parity.time_ratio:.2f}")
+        results.print(
+            f"Time, ours / onnxruntime, threads {threads}: {report.parity.time_ratio:.2f}"
+        )
     if json:
         print_json(report.summary())
 
