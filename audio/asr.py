@@ -1,6 +1,6 @@
 """Speech to text: Whisper through CTranslate2, on features that this room computes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,16 +106,25 @@ class Recogniser:
         self._check(sound, options)
         return Recognition(self, sound, options)
 
-    def transcribe(self, sound: Sound, options: RecogniseOptions | None = None) -> Transcript:
-        """The whole sound's transcript: ``segments`` put together."""
+    def transcribe(
+        self,
+        sound: Sound,
+        options: RecogniseOptions | None = None,
+        progress: Callable[[Segment], None] | None = None,
+    ) -> Transcript:
+        """The whole sound's transcript: ``segments`` put together, each told to ``progress``."""
         recognition = self.segments(sound, options)
-        segments = tuple(recognition)
+        segments = []
+        for segment in recognition:
+            segments.append(segment)
+            if progress is not None:
+                progress(segment)
         return Transcript(
             text=" ".join(segment.text for segment in segments),
             language=recognition.language,
             language_probability=recognition.language_probability,
             duration_s=sound.duration_s,
-            segments=segments,
+            segments=tuple(segments),
         )
 
     def detect_language(self, sound: Sound) -> tuple[str, float]:

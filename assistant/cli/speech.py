@@ -63,25 +63,19 @@ def _transcribe_one(
 ) -> None:
     from assistant.inputs import media_limits
     from audio import subtitles
-    from audio.asr_types import Transcript
+    from audio.asr_types import Segment
     from audio.media import read_sound
 
     sound = read_sound(file, limits=media_limits(models.settings))
-    recognition = models.recogniser.segments(sound, options)
-    segments = []
     with counted(f"Transcribing {file.name}", max(1, round(sound.duration_s))) as advance:
         done = 0
-        for segment in recognition:
-            segments.append(segment)
+
+        def step(segment: Segment) -> None:
+            nonlocal done
             advance(max(0, round(segment.end) - done))
             done = max(done, round(segment.end))
-    transcript = Transcript(
-        text=" ".join(segment.text for segment in segments),
-        language=recognition.language,
-        language_probability=recognition.language_probability,
-        duration_s=sound.duration_s,
-        segments=tuple(segments),
-    )
+
+        transcript = models.recogniser.transcribe(sound, options, step)
     write = {
         Format.TEXT: subtitles.to_text,
         Format.JSON: subtitles.to_json,

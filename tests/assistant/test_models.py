@@ -12,7 +12,6 @@ from assistant.assets import asset
 from assistant.catalogue import ModelSpec, load_catalogue
 from assistant.config import Settings, load_settings
 from assistant.errors import ModelStoreError, OfflineError
-from assistant.fetch import SourceError
 from assistant.models import ModelStore, State
 
 HALVES = (b"first half, " * 5000, b"second half." * 5000)
@@ -247,7 +246,3 @@ def test_shipped_catalogue_is_sound() -> None:
     for model in catalogue.values():
         paths = [file.path for file in model.files]
         assert len(set(paths)) == len(paths)
-
-
-def test_source_error_is_a_store_error() -> None:
-    assert issubclass(SourceError, ModelStoreError)
