@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from assistant.config import Settings
 from assistant.errors import VoxsightError
 from audio.media import MediaLimits, read_sound
-from audio.pcm import SAMPLE_RATE, Sound, resample
+from audio.pcm import SAMPLE_RATE, Sound
+from audio.resample import resample
 from vision.image import ImageLimits, read_image
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import numpy as np
 import soundfile
 
 from audio.errors import AudioError
-from audio.pcm import SAMPLE_RATE, Samples, Sound, check_samples, resample_blocks, to_pcm16
+from audio.pcm import SAMPLE_RATE, Samples, Sound, check_samples, to_pcm16
+from audio.resample import resample_blocks
 
 _BLOCK_FRAMES = 1 << 16
 _HEAD_BYTES = 1 << 16

@@ -20,7 +20,8 @@ from assistant.evals.asr import score
 from assistant.evals.edit_distance import edit_distance
 from audio.asr import RecogniseOptions
 from audio.espeak import EspeakPhonemizer, espeak_installed
-from audio.pcm import SAMPLE_RATE, Sound, resample
+from audio.pcm import SAMPLE_RATE, Sound
+from audio.resample import resample
 from audio.speech_text import split_clauses, verbalise
 from audio.tts import Phonemes, SpeakOptions, Voice
 from audio.vits import Sampling
