@@ -7,12 +7,12 @@ from typing import Any
 
 import ctranslate2
 import numpy as np
-from numpy.typing import NDArray
 
 from audio.asr_decode import Decoded, attempt, best_of, cut_at_times, cut_loop
 from audio.asr_types import RecogniseOptions, Segment, Task, Transcript, Word
 from audio.errors import AudioError
-from audio.features.reference import FRAMES_PER_SECOND, HOP, log_mel
+from audio.features.reference import FRAMES_PER_SECOND, HOP, N_FFT
+from audio.features.stream import WINDOW_FRAMES, FeatureStream
 from audio.pcm import SAMPLE_RATE, Samples, Sound
 from audio.whisper_tokens import WhisperTokens
 from audio.word_times import add_word_times
@@ -27,7 +27,7 @@ __all__ = [
     "Word",
 ]
 
-WINDOW_FRAMES = 3000  # 30 s, what Whisper was trained on
+_LOOKAHEAD = N_FFT // 2 - HOP  # samples that the last frame of a window needs beyond it
 _SHORTEST_FRAMES = 20  # of a rest after the last time mark; less is no word
 # Below this peak (three steps of 16 bits) a window holds no sound, and Whisper would invent some.
 _SILENT_PEAK = 1e-4
@@ -36,9 +36,10 @@ _STEADY = 0.5  # text sampled at a higher temperature is no context for the next
 
 @dataclass(frozen=True)
 class _Window:
-    """One stretch of sound, encoded."""
+    """One stretch of a stream, encoded."""
 
-    samples: Samples
+    features: FeatureStream
+    begin: int  # its first frame in the stream
     encoded: Any  # ctranslate2.StorageView (1, steps, d)
     frames: int  # of sound, padding not counted
     padded: bool  # to the full 30 s
@@ -68,9 +69,16 @@ class Recogniser:
     ``RecogniseOptions(beam_size=5, tail_s=None)``.
     """
 
-    def __init__(self, model: Any, tokens: WhisperTokens) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokens: WhisperTokens,
+        features: Callable[[int], FeatureStream] = FeatureStream,
+    ) -> None:
+        """Wrap a CTranslate2 model; ``features`` makes a stream's features for so many bands."""
         self._model = model
         self._tokens = tokens
+        self._features = features
 
     @classmethod
     def load(
@@ -89,6 +97,10 @@ class Recogniser:
         except (RuntimeError, ValueError) as error:
             raise AudioError(f"cannot load the Whisper model {folder}: {error}") from None
         return cls(model, WhisperTokens.load(Path(folder), multilingual=model.is_multilingual))
+
+    def with_features(self, features: Callable[[int], FeatureStream]) -> "Recogniser":
+        """The same model, listening to other features; to compare them."""
+        return Recogniser(self._model, self._tokens, features)
 
     @property
     def multilingual(self) -> bool:
@@ -149,16 +161,17 @@ class Recogniser:
                 f"expected one of: {known}"
             )
 
-    def _encode(self, samples: Samples, tail_s: float | None) -> _Window:
-        """Encode up to 30 s of sound, with ``tail_s`` of silence or the padding to 30 s."""
-        frames = min(-(-len(samples) // HOP), WINDOW_FRAMES)
+    def _encode(
+        self, features: FeatureStream, begin: int, frames: int, tail_s: float | None
+    ) -> _Window:
+        """Encode up to 30 s of a stream, with ``tail_s`` of silence or the padding to 30 s."""
         total = WINDOW_FRAMES
         if tail_s is not None:
             total = min(WINDOW_FRAMES, frames + round(tail_s * FRAMES_PER_SECOND))
             total += total % 2  # the encoder takes every second frame
-        mel = log_mel(samples, self._model.n_mels, max(0, total * HOP - len(samples)))
-        view = ctranslate2.StorageView.from_array(_batch(mel))
-        return _Window(samples, self._model.encode(view), frames, total == WINDOW_FRAMES)
+        mel = features.window(begin, total)
+        encoded = self._model.encode(ctranslate2.StorageView.from_array(mel[None]))
+        return _Window(features, begin, encoded, frames, total == WINDOW_FRAMES)
 
     def _language(self, window: _Window) -> tuple[str, float]:
         if not self.multilingual:
@@ -186,15 +199,11 @@ class Recogniser:
         for temperature in options.temperatures:
             attempts.append(decode(temperature))
             if not attempts[-1].is_good(options) and not window.padded:
-                window = self._encode(window.samples, None)
+                window = self._encode(window.features, window.begin, window.frames, None)
                 attempts = [decode(temperature)]
             if attempts[-1].is_good(options):
                 return attempts[-1], window
         return cut_loop(best_of(attempts, options), self._tokens), window
-
-
-def _batch(mel: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(mel[None], dtype=np.float32)
 
 
 @dataclass
@@ -211,6 +220,7 @@ class Recognition(Iterator[Segment]):
 
     def __post_init__(self) -> None:
         self._ready: list[Segment] = []
+        self._features = self.recogniser._features(self.recogniser._model.n_mels)
         prompt = self.options.prompt
         self._context = self.recogniser._tokens.encode(prompt) if prompt else []
         self._last_end_s = 0.0
@@ -221,7 +231,7 @@ class Recognition(Iterator[Segment]):
             self.language, self.language_probability = "en", 1.0
         else:
             while self.seek < self._frames and _is_silent(self._samples()):
-                self.seek += WINDOW_FRAMES
+                self.seek = min(self.seek + WINDOW_FRAMES, self._frames)
             self._first = self._window()
             self.language, self.language_probability = self.recogniser._language(self._first)
 
@@ -247,7 +257,11 @@ class Recognition(Iterator[Segment]):
         return self.sound.samples[begin : begin + WINDOW_FRAMES * HOP]
 
     def _window(self) -> _Window:
-        return self.recogniser._encode(self._samples(), self.options.tail_s)
+        """The window at ``seek``, encoded; the sound is pushed just as far as its frames reach."""
+        known = (self.seek + WINDOW_FRAMES) * HOP + _LOOKAHEAD
+        self._features.push(self.sound.samples[self._features.samples : known])
+        frames = min(self._frames - self.seek, WINDOW_FRAMES)
+        return self.recogniser._encode(self._features, self.seek, frames, self.options.tail_s)
 
     def _advance(self) -> list[Segment]:
         """Recognise the window at ``seek`` and move on."""

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if not Path("/proc/driver/nvidia/gpus").exists():
+    # Read when numba.cuda is first imported: kernels then run in Numba's simulator.
+    os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
 
 
 @pytest.fixture(scope="session")

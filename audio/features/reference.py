@@ -12,8 +12,8 @@ from audio.pcm import SAMPLE_RATE
 N_FFT = 400  # 25 ms
 HOP = 160  # 10 ms, one frame
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP
-_FLOOR = 1e-10
-_RANGE = 8.0  # powers of ten kept below the loudest value of a window
+FLOOR = 1e-10  # of mel power, before the logarithm
+RANGE = 8.0  # powers of ten kept below the loudest value of a window
 
 
 @cache
@@ -63,17 +63,27 @@ def log10_mel(samples: NDArray[np.floating], n_mels: int = 80) -> NDArray[np.flo
     if not np.isfinite(samples).all():
         raise AudioError("expected finite samples, got NaN or infinity; repair the recording")
     padded = np.pad(samples.astype(np.float64), N_FFT // 2, mode="reflect")
-    frames = sliding_window_view(padded, N_FFT)[::HOP][: len(samples) // HOP]  # (frames, 400)
-    spectrum = np.fft.rfft(frames * _window(), axis=1)  # (frames, 201)
+    return log10_frames(padded, n_mels)[:, : len(samples) // HOP]
+
+
+def log10_frames(samples: NDArray[np.floating], n_mels: int = 80) -> NDArray[np.float64]:
+    """Unclamped log10 mel power (n_mels, frames) of the frames that lie wholly in ``samples``.
+
+    Frame i covers samples 160 i to 160 i + 400: nothing is padded or mirrored.
+    """
+    frames = sliding_window_view(samples, N_FFT)[::HOP]  # (frames, 400)
+    spectrum = np.fft.rfft(frames * hann_window(), axis=1)  # (frames, 201)
     power = spectrum.real**2 + spectrum.imag**2
     mel: NDArray[np.float64] = mel_filters(n_mels) @ power.T
-    return np.log10(np.maximum(mel, _FLOOR))
+    return np.log10(np.maximum(mel, FLOOR))
 
 
 @cache
-def _window() -> NDArray[np.float64]:
-    """The periodic Hann window (400,)."""
-    return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(N_FFT) / N_FFT)
+def hann_window() -> NDArray[np.float64]:
+    """The periodic Hann window (400,), read-only."""
+    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(N_FFT) / N_FFT)
+    window.flags.writeable = False
+    return window
 
 
 def clamp_window(log10: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -84,7 +94,7 @@ def clamp_window(log10: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     if not log10.size:
         return log10
-    scaled: NDArray[np.float64] = (np.maximum(log10, log10.max() - _RANGE) + 4.0) / 4.0
+    scaled: NDArray[np.float64] = (np.maximum(log10, log10.max() - RANGE) + 4.0) / 4.0
     return scaled
 
 
