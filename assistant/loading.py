@@ -131,7 +131,9 @@ class Models:
     def _recogniser(self) -> "Recogniser":
         folder = self.folder(self.settings.recogniser)
         from audio.asr import Recogniser
+        from audio.features.dispatch import prepare
 
+        prepare(self._remark)
         return Recogniser.load(folder, threads=self.settings.threads)
 
     @cached_property

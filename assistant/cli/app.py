@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from assistant.cli import ask, doctor, evals, models, speech, train
+from assistant.cli import ask, bench, doctor, evals, models, speech, train
 from assistant.cli.console import remarks
 from assistant.errors import USER_ERRORS
 
@@ -29,6 +29,7 @@ app.command("train-adapter")(train.train_adapter)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(evals.app, name="eval")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -8,19 +8,35 @@ from typing import Annotated, Any
 
 import typer
 
-from assistant.cli.console import make_table, print_json, results
+from assistant.cli.console import make_table, print_json, remarks, results
 from assistant.config import Settings, load_settings
 from assistant.models import ModelStore, State
+from audio.features.dispatch import prepare
 
 _PACKAGES = (
     *("voxsight", "torch", "torchaudio", "torchvision", "transformers", "ctranslate2"),
-    *("faster-whisper", "open-clip-torch", "timm", "numba", "onnx", "soundfile", "av", "pillow"),
+    *(
+        "faster-whisper",
+        "open-clip-torch",
+        "timm",
+        "numba",
+        "numba-cuda",
+        "onnx",
+        "soundfile",
+        "av",
+        "pillow",
+    ),
 )
 _PROGRAMS = {"espeak-ng": "other phonemes (optional)", "ffmpeg": "not needed; PyAV decodes media"}
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    warm: Annotated[bool, typer.Option(help="Compile the kernels now, not on first use.")] = False,
+) -> None:
     """Show what is installed, which device is used, what is cached and what would be fetched."""
+    if warm:
+        prepare(remarks.print)
     report = examine(load_settings())
     if json:
         print_json(report)
@@ -73,6 +89,8 @@ def _version(package: str) -> str:
 def _machine(settings: Settings) -> dict[str, Any]:
     import torch
 
+    from audio.features.cpu import is_compiled
+
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
     existing = next(p for p in (settings.cache_dir, *settings.cache_dir.parents) if p.exists())
     return {
@@ -80,6 +98,7 @@ def _machine(settings: Settings) -> dict[str, Any]:
         "system": platform.platform(),
         "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": settings.threads,
+        "sound features": "compiled" if is_compiled() else "will be compiled on first use",
         "gpu": gpu,
         "cache folder": str(settings.cache_dir),
         "free there": f"{shutil.disk_usage(existing).free / 1e9:,.1f} GB",

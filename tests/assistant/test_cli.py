@@ -83,7 +83,7 @@ def test_pull_of_what_is_missing_offline(toy: Path, capsys: pytest.CaptureFixtur
     assert "offline mode is on" in error
 
 
-@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize("form", [[], ["--json"], ["--warm"]])
 def test_doctor(form: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", *form]) == 0
     printed = capsys.readouterr().out
