@@ -30,7 +30,7 @@ TICK = SAMPLE_RATE // 10
 #: Bands of Whisper's models: 80 up to large-v2, 128 for large-v3.
 BANDS = (80, 128)
 _GROWTH_S = (1, 10, 60, 600, 3600)
-_TICKS = 100  # per timed run: one alone is shorter than the clock's noise
+_TICKS = 300  # per timed run: one alone is shorter than the clock's noise
 _CALLS = 4  # of each extractor in a row, so that each finds its own data in the cache
 _STREAMS = 64
 
