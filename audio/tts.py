@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,18 +17,30 @@ from audio.onnx_weights import read_voice_weights
 from audio.pcm import Sound
 from audio.phonemes import Phonemizer
 from audio.speech_text import SplitRules, split_clauses, verbalise
+from audio.spoken_words import SpokenWord, sign_edges, time_words
 from audio.vits import Latents, Sampling, Vits
 from audio.vocoder import Vocoder
+from audio.vocoder_graph import GraphVocoder
+from audio.vocoder_stream import ChunkPlan, LocalLayer, chunks
+from audio.voice_config import END, PAD, START, VoiceConfig, read_config
 
-_START, _END, _PAD = "^", "$", "_"
 _SENTENCE_PAUSE_S = 0.20
 _CLAUSE_PAUSE_S = 0.05
 _SLOWEST, _FASTEST = 0.25, 4.0
 _MAX_NOISE = 2.0
 _SPLIT = SplitRules()
+_PLAN = ChunkPlan()
 # Piper's voices recommend 0.667. On 59 sentences apart from the evaluation's, half of that brought
 # whisper-base from 4.0 to 2.1 % word errors; less noise in the durations changed nothing.
 _CLARITY = 0.5
+
+
+Precision = Literal["float32", "bfloat16", "float16"]
+_PRECISIONS: Mapping[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 class Phonemes(Protocol):
@@ -46,7 +57,8 @@ class SpeakOptions:
 
     rate: 1.0 is the voice's own pace, 2.0 twice as fast; noise_scale: how much the sound may vary,
     None for half of what the voice recommends, which is clearer; noise_w: how much the durations
-    may, None for what it recommends; seed: the same seed, the same sound; None a fresh reading.
+    may, None for what it recommends; seed: the same seed, the same sound; None a fresh reading;
+    plan: how much of a clause is made at a time.
 
     Raises AudioError for a value out of range.
     """
@@ -56,6 +68,7 @@ class SpeakOptions:
     noise_w: float | None = None
     seed: int | None = None
     split: SplitRules = _SPLIT
+    plan: ChunkPlan = _PLAN
 
     def __post_init__(self) -> None:
         if not _SLOWEST <= self.rate <= _FASTEST:
@@ -72,23 +85,12 @@ class SpeakOptions:
 
 
 @dataclass(frozen=True)
-class VoiceConfig:
-    """What a Piper voice's .onnx.json says that is needed here."""
-
-    sample_rate: int
-    symbols: Mapping[str, tuple[int, ...]]
-    noise_scale: float
-    noise_w: float
-    length_scale: float
-
-
-@dataclass(frozen=True)
 class Piece:
     """One spoken clause.
 
     text: as it was written; phonemes: as they were read; durations: samples of each phoneme id
     (start and end marks and the padding between phonemes included); pause: samples of silence at
-    the start of the sound.
+    the start of the sound; words: as they were written, with their place in the sound.
     """
 
     sound: Sound
@@ -96,6 +98,20 @@ class Piece:
     phonemes: str
     durations: tuple[int, ...]
     pause: int
+    words: tuple[SpokenWord, ...] = ()
+
+
+@dataclass(frozen=True)
+class SpokenChunk:
+    """The next part of a clause's sound.
+
+    samples: (n,) float32; start: where they lie in the sound of the clause, the pause before it
+    included; words: those that begin here, with their place in the sound of the clause.
+    """
+
+    samples: NDArray[np.float32]
+    start: int
+    words: tuple[SpokenWord, ...]
 
 
 class Voice:
@@ -108,12 +124,26 @@ class Voice:
         self.vits = vits
         self.vocoder = vocoder
         self.phonemes = phonemes
+        on_gpu = vocoder.pre.weight.is_cuda
+        self._graphs = GraphVocoder(vocoder) if on_gpu else None
 
     @classmethod
-    def load(cls, folder: Path, *, device: str = "cpu", phonemes: Phonemes | None = None) -> Voice:
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        phonemes: Phonemes | None = None,
+        precision: Precision | None = None,
+    ) -> Voice:
         """Load a Piper voice: one .onnx and its .onnx.json in `folder`.
 
-        Raises AudioError if they are absent, damaged, or not an English single-speaker voice.
+        precision: of the vocoder; float16 on a GPU and float32 elsewhere, unless told otherwise.
+        bfloat16 on a processor that has products in it (AVX512-BF16, AMX) takes little more than
+        half the vocoder's time; see `Vocoder` for what it changes.
+
+        Raises AudioError if they are absent, damaged, or not an English single-speaker voice, or
+        if the processor cannot compute in that precision.
         """
         path = _voice_file(folder)
         config = read_config(path.with_name(path.name + ".json"))
@@ -131,7 +161,8 @@ class Voice:
                 f"{vits.symbols} symbols; fetch both files again."
             )
         spoken = phonemes or Phonemizer(Lexicon.load())
-        return cls(config, vits.to(device), vocoder.to(device), spoken)
+        vocoder.to(device, _dtype(precision, device))
+        return cls(config, vits.to(device), vocoder, spoken)
 
     @property
     def sample_rate(self) -> int:
@@ -188,33 +219,69 @@ class Voice:
         known = [sign for sign in phonemes if sign in symbols]
         if not any(sign.isalpha() for sign in known):
             return []
-        pad = symbols[_PAD]
+        pad = symbols[PAD]
         body = [number for sign in known for number in (*symbols[sign], *pad)]
-        return [*symbols[_START], *pad, *body, *symbols[_END]]
+        return [*symbols[START], *pad, *body, *symbols[END]]
 
-    def _latents(
-        self, ids: list[int], options: SpeakOptions, generator: torch.Generator
-    ) -> Latents:
+    def _sampling(self, options: SpeakOptions) -> Sampling:
         own = self.config
-        sampling = Sampling(
+        return Sampling(
             noise_scale=own.noise_scale * _CLARITY
             if options.noise_scale is None
             else options.noise_scale,
             noise_w=own.noise_w if options.noise_w is None else options.noise_w,
             length_scale=own.length_scale / options.rate,
         )
-        return self.vits.latents(ids, sampling, generator)
 
-    def _say(self, clause: str, phonemes: str, latents: Latents, pause: int) -> Piece:
-        samples: NDArray[np.float32] = self.vocoder(latents.z).cpu().numpy()
-        quiet = np.zeros(pause, np.float32)
-        return Piece(
-            sound=Sound(np.concatenate((quiet, samples)), self.sample_rate),
-            text=clause,
-            phonemes=phonemes,
-            durations=tuple(frames * self.vocoder.hop for frames in latents.durations),
-            pause=pause,
-        )
+    def _words(
+        self, clause: str, spoken: str, phonemes: str, durations: tuple[int, ...], pause: int
+    ) -> tuple[SpokenWord, ...]:
+        symbols = self.config.symbols
+        pad = len(symbols[PAD])
+        widths = [len(symbols[sign]) + pad if sign in symbols else 0 for sign in phonemes]
+        edges = sign_edges(durations, widths, len(symbols[START]) + pad)
+        return time_words(clause, spoken, phonemes, edges, pause, pause + sum(durations))
+
+    def _sounds(self, prior: Latents, plan: ChunkPlan) -> Iterator[NDArray[np.float32]]:
+        """The samples for latents before the flow: flow and vocoder go through them together."""
+        if self._graphs is not None:
+            flow = ChunkPlan(prior.z.shape[2], 1.0, prior.z.shape[2])
+            z = torch.cat(list(chunks(self.vits.flow_steps, prior.z[0].mT, flow))).mT[None]
+            parts = self._graphs.chunks(z, plan)
+        else:
+            layers: list[LocalLayer] = [*self.vits.flow_steps, *self.vocoder.layers]
+            parts = (part[:, 0].float() for part in chunks(layers, prior.z[0].mT, plan))
+        for part in parts:
+            yield part.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A clause whose words have their times and whose sound is still to be made.
+
+    Fields as in `Piece`.
+    """
+
+    text: str
+    phonemes: str
+    durations: tuple[int, ...]
+    pause: int
+    words: tuple[SpokenWord, ...]
+    _voice: Voice = field(repr=False)
+    _prior: Latents = field(repr=False)
+    _plan: ChunkPlan = field(repr=False)
+
+    def chunks(self) -> Iterator[SpokenChunk]:
+        """The sound part by part, the first one short; the pause is in the first."""
+        start, told = 0, 0
+        for samples in self._voice._sounds(self._prior, self._plan):
+            if start == 0 and self.pause:
+                samples = np.concatenate((np.zeros(self.pause, np.float32), samples))
+            end, begun = start + len(samples), told
+            while told < len(self.words) and self.words[told].start < end:
+                told += 1
+            yield SpokenChunk(samples, start, self.words[begun:told])
+            start = end
 
 
 @dataclass
@@ -226,18 +293,54 @@ class Speaking:
     generator: torch.Generator
     _pause: int = 0
 
-    def say(self, clause: str) -> Piece | None:
-        """The sound of the next clause, a pause before it; None if nothing in it can be spoken."""
-        voice = self.voice
-        phonemes = voice.phonemes(verbalise(clause))
+    def read(self, clause: str) -> Reading | None:
+        """How the next clause will be spoken; None if nothing in it can be."""
+        voice, pause = self.voice, self._pause
+        spoken = verbalise(clause)
+        phonemes = voice.phonemes(spoken)
         ids = voice.ids(phonemes)
         if not ids:
             return None
-        latents = voice._latents(ids, self.options, self.generator)
-        piece = voice._say(clause, phonemes, latents, self._pause)
+        prior = voice.vits.prior(ids, voice._sampling(self.options), self.generator)
+        durations = tuple(frames * voice.vocoder.hop for frames in prior.durations)
+        words = voice._words(clause, spoken, phonemes, durations, pause)
         ends = phonemes.rstrip().endswith((".", "?", "!"))
         self._pause = round((_SENTENCE_PAUSE_S if ends else _CLAUSE_PAUSE_S) * voice.sample_rate)
-        return piece
+        return Reading(clause, phonemes, durations, pause, words, voice, prior, self.options.plan)
+
+    def stream(self, clause: str) -> Iterator[SpokenChunk]:
+        """The sound of the next clause part by part; nothing if nothing in it can be spoken."""
+        reading = self.read(clause)
+        if reading is not None:
+            yield from reading.chunks()
+
+    def say(self, clause: str) -> Piece | None:
+        """The sound of the next clause, a pause before it; None if nothing in it can be spoken."""
+        reading = self.read(clause)
+        if reading is None:
+            return None
+        samples = np.concatenate([chunk.samples for chunk in reading.chunks()])
+        return Piece(
+            sound=Sound(samples, self.voice.sample_rate),
+            text=clause,
+            phonemes=reading.phonemes,
+            durations=reading.durations,
+            pause=reading.pause,
+            words=reading.words,
+        )
+
+
+def _dtype(precision: Precision | None, device: str) -> torch.dtype:
+    on_gpu = device.startswith("cuda")
+    dtype = _PRECISIONS[precision or ("float16" if on_gpu else "float32")]
+    if on_gpu or dtype == torch.float32:
+        return dtype
+    if dtype == torch.float16 or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise AudioError(
+            f"This processor has no products in {precision}, which the voice was to compute in; "
+            f"choose the precision float32."
+        )
+    return dtype
 
 
 def _voice_file(folder: Path) -> Path:
@@ -248,40 +351,3 @@ def _voice_file(folder: Path) -> Path:
             f"{len(found)}; run `voxsight models pull` or name another folder."
         )
     return found[0]
-
-
-def read_config(path: Path) -> VoiceConfig:
-    """Read a Piper voice's .onnx.json.
-
-    Raises AudioError if it is absent, is no such file, or names another language or several
-    speakers.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        config = VoiceConfig(
-            sample_rate=int(data["audio"]["sample_rate"]),
-            symbols={sign: tuple(map(int, ids)) for sign, ids in data["phoneme_id_map"].items()},
-            noise_scale=float(data["inference"]["noise_scale"]),
-            noise_w=float(data["inference"]["noise_w"]),
-            length_scale=float(data["inference"]["length_scale"]),
-        )
-        language, speakers = str(data["espeak"]["voice"]), int(data.get("num_speakers", 1))
-    except OSError as error:
-        raise AudioError(
-            f"The voice's settings {path} cannot be read ({type(error).__name__}); fetch the "
-            f"voice again."
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AudioError(
-            f"{path} should be the settings of a Piper voice (.onnx.json) but is not "
-            f"({type(error).__name__}: {error}); fetch the voice again."
-        ) from error
-    if not language.startswith("en") or speakers > 1:
-        raise AudioError(
-            f"{path}: an English voice with one speaker was expected, but this one speaks "
-            f"{language!r} with {speakers} speakers; choose another."
-        )
-    missing = [sign for sign in (_START, _END, _PAD) if not config.symbols.get(sign)]
-    if missing:
-        raise AudioError(f"{path}: its phoneme map lacks {missing}; fetch the voice again.")
-    return config

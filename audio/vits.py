@@ -32,6 +32,23 @@ class Latents:
     durations: tuple[int, ...]
 
 
+class FlowStep:
+    """One coupling of the prior flow, with the flip of the channels before it.
+
+    It looks only `margin` frames to either side, so the flow can go through latents in parts.
+    """
+
+    stride = 1
+
+    def __init__(self, coupling: Coupling) -> None:
+        self._coupling = coupling
+        self.margin = sum(gate.padding for gate in coupling.enc.gates if isinstance(gate, Conv))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(t, c) -> (t, c)."""
+        return self._coupling.inverse(x.flip(1))
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How much chance goes into a reading.
@@ -118,8 +135,10 @@ class Vits(nn.Module):
                 f"{weights.source} lacks the flow or encoder layers of a VITS voice; choose a "
                 f"single-speaker Piper voice (.onnx)."
             )
-        self._flows = [Coupling(weights, f"flow.flows.{n}", self.latent) for n in reversed(numbers)]
-        self.flows = nn.ModuleList(self._flows)
+        flows = [Coupling(weights, f"flow.flows.{n}", self.latent) for n in reversed(numbers)]
+        self.flows = nn.ModuleList(flows)
+        #: What turns a prior, (frames, c), into the latents of the vocoder, one after the other.
+        self.flow_steps = [FlowStep(coupling) for coupling in flows]
         self.eval()
 
     @property
@@ -131,7 +150,18 @@ class Vits(nn.Module):
     def latents(
         self, ids: Sequence[int], sampling: Sampling, generator: torch.Generator | None = None
     ) -> Latents:
-        """Draw a reading of the phoneme ids.
+        """Draw a reading of the phoneme ids, ready for the vocoder; as `prior`, and the flow."""
+        drawn = self.prior(ids, sampling, generator)
+        z = drawn.z[0].mT
+        for step in self.flow_steps:
+            z = step(z)
+        return Latents(z.mT[None], drawn.durations)
+
+    @torch.inference_mode()
+    def prior(
+        self, ids: Sequence[int], sampling: Sampling, generator: torch.Generator | None = None
+    ) -> Latents:
+        """Draw a reading of the phoneme ids before the flow, which may go through it in parts.
 
         Args:
             ids: at least one, each below `symbols`.
@@ -156,8 +186,6 @@ class Vits(nn.Module):
         deviation = log_deviation.repeat_interleave(frames, 0).exp()
         noise = _noise(tuple(mean.shape), generator, device) * sampling.noise_scale
         z = mean + noise * deviation
-        for flow in self._flows:
-            z = flow.inverse(z.flip(1))
         return Latents(z.mT[None], tuple(frames.tolist()))
 
 

@@ -125,21 +125,21 @@ class RelativeAttention(nn.Module):
             part(x).view(time, -1, self.head).transpose(0, 1) for part in (self.q, self.k, self.v)
         )
         q = q / math.sqrt(self.head)
-        band, inside = self._band(time, x.device)  # (t, t): which offset, and whether it counts
-        by_offset = q @ self.rel_k.mT  # (heads, t, span)
-        index = band.expand(q.shape[0], -1, -1)
-        scores = q @ k.mT + by_offset.gather(2, index) * inside
-        attention = scores.softmax(-1)
-        per_offset = torch.zeros_like(by_offset).scatter_add(2, index, attention * inside)
-        mixed = attention @ v + per_offset @ self.rel_v
+        # The scores lie in the middle of wider rows, so that the entries around the diagonal are a
+        # view too: row i's window is (i, i + offset). What sticks out at the ends is padding.
+        heads, span, window = len(q), 2 * self.window + 1, self.window
+        wide = q.new_zeros(heads, time, time + 2 * window)
+        scores = wide[:, :, window : window + time]
+        scores.copy_(q @ k.mT)
+        row = wide.stride(1)
+        band = wide.as_strided((heads, time, span), (time * row, row + 1, 1))
+        band += q @ self.rel_k.mT
+        scores.copy_(scores.softmax(-1))
+        wide[:, :, :window] = 0
+        wide[:, :, window + time :] = 0
+        mixed = scores @ v + band @ self.rel_v
         out: Tensor = self.o(mixed.transpose(0, 1).reshape(time, -1))
         return out
-
-    def _band(self, time: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        steps = torch.arange(time, device=device)
-        offset = steps[None, :] - steps[:, None] + self.window
-        inside = (offset >= 0) & (offset <= 2 * self.window)
-        return offset.clamp(0, 2 * self.window), inside.to(torch.float32)
 
 
 class EncoderBlock(nn.Module):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from audio.errors import AudioError
 from audio.speech_text import SplitRules, verbalise
 from audio.tts import SpeakOptions, Voice, read_config
 from audio.vits import Sampling
+from audio.vocoder_stream import ChunkPlan
 from tests.audio.tiny_voice import tiny_config, write_tiny_voice
 
 _TEXT = "A dog ran home, and it sat. Did two cats see it? No."
@@ -202,3 +204,71 @@ def test_real_voice_is_loud_enough_and_not_clipped(model_folder: Callable[[str],
     assert 0.1 < np.abs(sound.samples).max() < 1.0
     assert 1.0 < sound.duration_s < 4.0
     assert torch.isfinite(torch.from_numpy(sound.samples)).all()
+
+
+def test_streamed_chunks_are_the_clause(voice: Voice) -> None:
+    for plan in (ChunkPlan(1, 1.0, 1), ChunkPlan(2, 1.5, 7), ChunkPlan()):
+        options = SpeakOptions(seed=3, plan=plan)
+        streaming, saying = voice.start(options), voice.start(SpeakOptions(seed=3))
+        for clause in ("A dog ran home, and it sat.", "Did 2 cats see it?"):
+            chunks, piece = list(streaming.stream(clause)), saying.say(clause)
+            assert piece is not None
+            joined = np.concatenate([chunk.samples for chunk in chunks])
+            np.testing.assert_allclose(joined, piece.sound.samples, rtol=0, atol=1e-4)
+            ends = [chunk.start + len(chunk.samples) for chunk in chunks]
+            assert [chunk.start for chunk in chunks] == [0, *ends[:-1]]
+            assert tuple(word for chunk in chunks for word in chunk.words) == piece.words
+            for chunk, end in zip(chunks, ends, strict=True):
+                assert all(chunk.start <= word.start < end for word in chunk.words)
+
+
+def test_the_first_chunk_is_short_and_holds_the_pause(voice: Voice) -> None:
+    speaking = voice.start(SpeakOptions(seed=0, plan=ChunkPlan(2, 2.0, 64)))
+    speaking.say("A dog ran.")
+    first = next(speaking.stream("It sat at home, did it not? It did so."))
+    assert not first.samples[:1600].any()
+    assert 1600 + 2 * voice.vocoder.hop <= len(first.samples) < 1600 + 5 * voice.vocoder.hop
+
+
+def test_a_clause_without_words_has_no_chunks(voice: Voice) -> None:
+    assert list(voice.start().stream("😀 !")) == []
+
+
+def test_words_cover_the_sound(voice: Voice) -> None:
+    for piece in voice.pieces("A dog ran home at 12:30, and it sat. Did 2 cats see it? No."):
+        assert " ".join(word.text for word in piece.words) == piece.text
+        assert piece.words[0].start == piece.pause
+        assert piece.words[-1].end == len(piece.sound.samples)
+        assert all(a.end == b.start for a, b in pairwise(piece.words))
+
+
+def test_a_precision_that_the_processor_lacks_is_refused(folder: Path) -> None:
+    with pytest.raises(AudioError, match="no products in float16"):
+        Voice.load(folder, precision="float16")
+
+
+def test_streams_of_two_texts_do_not_meet(voice: Voice) -> None:
+    options = SpeakOptions(seed=1, plan=ChunkPlan(2, 1.0, 2))
+    texts = ("A dog ran home.", "Did it see cats at home?")
+    alone = [[c.samples for c in voice.start(options).stream(text)] for text in texts]
+    streams = [voice.start(options).stream(text) for text in texts]
+    together: list[list[np.ndarray]] = [[], []]
+    for pair in zip_longest(*streams):
+        for made, chunk in zip(together, pair, strict=True):
+            if chunk is not None:
+                made.append(chunk.samples)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(np.concatenate(one), np.concatenate(other))
+
+
+@pytest.mark.models
+def test_real_voice_streams_what_it_says(model_folder: Callable[[str], Path]) -> None:
+    voice = Voice.load(model_folder("en_US-joe-medium"))
+    text = "The picture shows a small red teapot on a wooden table, next to an open window."
+    piece = voice.start(SpeakOptions(seed=0, plan=ChunkPlan(9999, 1.0, 9999))).say(text)
+    assert piece is not None
+    chunks = list(voice.start(SpeakOptions(seed=0)).stream(text))
+    assert len(chunks) > 4
+    assert len(chunks[0].samples) < 0.15 * voice.sample_rate
+    joined = np.concatenate([chunk.samples for chunk in chunks])
+    np.testing.assert_allclose(joined, piece.sound.samples, rtol=0, atol=1e-4)
