@@ -14,6 +14,7 @@ from assistant.loading import Models
 
 if TYPE_CHECKING:
     from assistant.bench.features import FeatureReport
+    from audio.tts import Precision
 
 app = typer.Typer(help="Measure speed against named peers.", no_args_is_help=True)
 
@@ -34,12 +35,18 @@ def features(
     """Log-mel features: 30 s, a 100 ms tick, growth, against four libraries; with parity."""
     if device not in ("cpu", "cuda"):
         raise ConfigError(f"Expected the device cpu or cuda, got {device!r}.")
-    summary = _features_cuda(rounds) if device == "cuda" else _features_cpu(data, model, rounds)
+    if device == "cuda":
+        from assistant.bench.features_cuda import measure_cuda
+
+        return _show("Features on the GPU", measure_cuda(rounds=rounds).summary(), json)
+    report = _features_cpu(data, model, rounds)
+    _show_features(report)
     if json:
-        print_json(summary)
+        print_json(report.summary())
+    return None
 
 
-def _features_cpu(data: Path | None, model: str | None, rounds: int) -> dict[str, Any]:
+def _features_cpu(data: Path | None, model: str | None, rounds: int) -> "FeatureReport":
     from assistant.bench.features import compare_texts, measure_features, steps
     from assistant.evals.asr import read_transcripts
     from audio.features.dispatch import prepare
@@ -55,8 +62,7 @@ def _features_cpu(data: Path | None, model: str | None, rounds: int) -> dict[str
         folder = models.folder(models.settings.recogniser)
         with counted("Comparing the words", 2 * len(recordings)) as advance:
             report = replace(report, texts=compare_texts(folder, recordings, advance))
-    _show_features(report)
-    return report.summary()
+    return report
 
 
 def _show_features(report: "FeatureReport") -> None:
@@ -90,12 +96,63 @@ def _show_features(report: "FeatureReport") -> None:
         )
 
 
-def _features_cuda(rounds: int) -> dict[str, Any]:
-    from assistant.bench.features_cuda import measure_cuda
+@app.command()
+def voice(
+    voice: Annotated[str | None, typer.Option(help="Voice; see 'models list'.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the vocoder: float32, bfloat16 or float16.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rounds: Rounds = 7,
+    json: Json = False,
+) -> None:
+    """The streaming voice: speed and first sound against onnxruntime speaking a whole sentence."""
+    from assistant.bench.voice import measure_voice, steps
+    from audio.tts import Voice
 
-    summary: dict[str, Any] = measure_cuda(rounds=rounds).summary()
-    table = make_table("Features on the GPU", "what", "measured", numbers=("measured",))
+    models = Models(load_settings(voice=voice), PullBars(), remarks.print)
+    folder = models.folder(models.settings.voice)
+    threads = tuple(sorted({1, models.settings.threads}))
+    with counted("Speaking", steps(threads, rounds)) as advance:
+        report = measure_voice(
+            Voice.load(folder, device=device, precision=_precision(precision)),
+            next(folder.glob("*.onnx")),
+            threads=threads,
+            rounds=rounds,
+            progress=advance,
+        )
+    _show("The streaming voice on one sentence", report.summary(), json)
+
+
+def _precision(name: str | None) -> "Precision | None":
+    known: dict[str, Precision] = {
+        "float32": "float32",
+        "bfloat16": "bfloat16",
+        "float16": "float16",
+    }
+    if name is not None and name not in known:
+        raise ConfigError(f"Expected the precision {', '.join(known)}, got {name!r}.")
+    return known[name] if name else None
+
+
+@app.command()
+def decode(rounds: Rounds = 5, json: Json = False) -> None:
+    """The language model: speed, start and perplexity against transformers in bf16."""
+    from assistant.bench.decode import measure_decode
+
+    settings = load_settings()
+    Models(settings, PullBars()).language_model_folder()
+    with remarks.status("Starting") as status:
+        report = measure_decode(
+            settings, rounds=rounds, progress=lambda doing: status.update(doing.capitalize())
+        )
+    _show("The language model", report.summary(), json)
+
+
+def _show(title: str, summary: dict[str, Any], json: bool) -> None:
+    table = make_table(title, "what", "measured", numbers=("measured",))
     for key, value in summary.items():
         table.add_row(key, str(value))
     results.print(table)
-    return summary
+    if json:
+        print_json(summary)

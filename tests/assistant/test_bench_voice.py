@@ -101,3 +101,10 @@ def test_the_real_file_makes_the_same_sound(model_folder: Callable[[str], Path])
     report = measure_voice(voice, onnx_file, clause="Hello there.", threads=(1,), rounds=1)
     assert report.parity_max_abs < 1e-3
     assert report.chunked_max_abs < 1e-4
+
+
+def test_the_command_refuses_an_unknown_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    from assistant.cli.app import run
+
+    assert run(["bench", "voice", "--precision", "int8"]) == 2
+    assert "float32, bfloat16, float16" in capsys.readouterr().err
