@@ -1,6 +1,6 @@
 """Speech to text: Whisper through CTranslate2, on features that this room computes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "Segment",
     "Task",
     "Transcript",
+    "Window",
     "Word",
 ]
 
@@ -35,17 +36,17 @@ _STEADY = 0.5  # text sampled at a higher temperature is no context for the next
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """One stretch of a stream, encoded."""
 
-    features: FeatureStream
-    begin: int  # its first frame in the stream
+    mel: Samples  # (n_mels, 3000), the sound with silence after it
     encoded: Any  # ctranslate2.StorageView (1, steps, d)
     frames: int  # of sound, padding not counted
     padded: bool  # to the full 30 s
 
     @property
     def seconds(self) -> float:
+        """How much sound it holds."""
         return self.frames / FRAMES_PER_SECOND
 
 
@@ -77,7 +78,7 @@ class Recogniser:
     ) -> None:
         """Wrap a CTranslate2 model; ``features`` makes a stream's features for so many bands."""
         self._model = model
-        self._tokens = tokens
+        self.tokens = tokens
         self._features = features
 
     @classmethod
@@ -100,22 +101,26 @@ class Recogniser:
 
     def with_features(self, features: Callable[[int], FeatureStream]) -> "Recogniser":
         """The same model, listening to other features; to compare them."""
-        return Recogniser(self._model, self._tokens, features)
+        return Recogniser(self._model, self.tokens, features)
 
     @property
     def multilingual(self) -> bool:
         """Whether the model knows other languages than English, and so can translate."""
-        return self._tokens.multilingual
+        return self.tokens.multilingual
 
     @property
     def languages(self) -> tuple[str, ...]:
         """The codes of the languages that the model knows."""
-        return self._tokens.languages
+        return self.tokens.languages
 
     def segments(self, sound: Sound, options: RecogniseOptions | None = None) -> "Recognition":
         """Recognise window by window: an iterator of segments that also tells the language."""
         options = options or RecogniseOptions()
-        self._check(sound, options)
+        if sound.rate != SAMPLE_RATE:
+            raise AudioError(f"expected sound at {SAMPLE_RATE} Hz, got {sound.rate}; resample it")
+        if not len(sound.samples):
+            raise AudioError("expected some sound to recognise, got a length of 0 s")
+        self.check(options)
         return Recognition(self, sound, options)
 
     def transcribe(
@@ -144,11 +149,8 @@ class Recogniser:
         recognition = self.segments(sound, RecogniseOptions())
         return recognition.language, recognition.language_probability
 
-    def _check(self, sound: Sound, options: RecogniseOptions) -> None:
-        if sound.rate != SAMPLE_RATE:
-            raise AudioError(f"expected sound at {SAMPLE_RATE} Hz, got {sound.rate}; resample it")
-        if not len(sound.samples):
-            raise AudioError("expected some sound to recognise, got a length of 0 s")
+    def check(self, options: RecogniseOptions) -> None:
+        """Raise AudioError for what this model cannot do."""
         if options.task == "translate" and not self.multilingual:
             raise AudioError(
                 "this Whisper model knows only English and cannot translate; "
@@ -161,36 +163,49 @@ class Recogniser:
                 f"expected one of: {known}"
             )
 
-    def _encode(
-        self, features: FeatureStream, begin: int, frames: int, tail_s: float | None
-    ) -> _Window:
-        """Encode up to 30 s of a stream, with ``tail_s`` of silence or the padding to 30 s."""
+    def features(self) -> FeatureStream:
+        """The features of a new stream, as the model wants them."""
+        return self._features(self._model.n_mels)
+
+    def encode(self, mel: Samples, frames: int, tail_s: float | None) -> Window:
+        """Encode ``frames`` of sound, with ``tail_s`` of silence or the padding to 30 s.
+
+        ``mel`` (n_mels, 3000) holds the sound and silence after it.
+        """
         total = WINDOW_FRAMES
         if tail_s is not None:
             total = min(WINDOW_FRAMES, frames + round(tail_s * FRAMES_PER_SECOND))
             total += total % 2  # the encoder takes every second frame
-        mel = features.window(begin, total)
-        encoded = self._model.encode(ctranslate2.StorageView.from_array(mel[None]))
-        return _Window(features, begin, encoded, frames, total == WINDOW_FRAMES)
+        view = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel[None, :, :total]))
+        return Window(mel, self._model.encode(view), frames, total == WINDOW_FRAMES)
 
-    def _language(self, window: _Window) -> tuple[str, float]:
+    def language_of(self, window: Window) -> tuple[str, float]:
+        """The likeliest language of a window, with its probability."""
         if not self.multilingual:
             return "en", 1.0
         token, probability = self._model.detect_language(window.encoded)[0][0]
         return str(token)[2:-2], float(probability)
 
-    def _decode(
-        self, window: _Window, prompt: list[int], options: RecogniseOptions
-    ) -> tuple[Decoded, _Window]:
-        """The best text for a window, and the encoding that it came from."""
+    def decode(
+        self,
+        window: Window,
+        prompt: list[int],
+        options: RecogniseOptions,
+        prefix: Sequence[int] = (),
+    ) -> tuple[Decoded, Window]:
+        """The best text for a window, and the encoding that it came from.
+
+        The text begins with the tokens of ``prefix``, whatever the sound says.
+        """
 
         def decode(temperature: float) -> Decoded:
             return attempt(
                 self._model,
                 window.encoded,
                 prompt,
-                self._tokens,
+                self.tokens,
                 options,
+                prefix=prefix,
                 temperature=temperature,
                 seconds=window.seconds,
             )
@@ -199,11 +214,34 @@ class Recogniser:
         for temperature in options.temperatures:
             attempts.append(decode(temperature))
             if not attempts[-1].is_good(options) and not window.padded:
-                window = self._encode(window.features, window.begin, window.frames, None)
+                window = self.encode(window.mel, window.frames, None)
                 attempts = [decode(temperature)]
             if attempts[-1].is_good(options):
                 return attempts[-1], window
-        return cut_loop(best_of(attempts, options), self._tokens), window
+        return cut_loop(best_of(attempts, options), self.tokens), window
+
+    def add_word_times(
+        self,
+        window: Window,
+        segments: Sequence[Segment],
+        *,
+        language: str,
+        task: Task,
+        offset_s: float,
+        previous_end_s: float,
+    ) -> list[Segment]:
+        """The segments of one window, which begins at ``offset_s``, with their words."""
+        return add_word_times(
+            self._model,
+            window.encoded,
+            segments,
+            self.tokens,
+            start=self.tokens.start(language, task),
+            language=language,
+            offset_s=offset_s,
+            frames=window.frames,
+            previous_end_s=previous_end_s,
+        )
 
 
 @dataclass
@@ -220,11 +258,11 @@ class Recognition(Iterator[Segment]):
 
     def __post_init__(self) -> None:
         self._ready: list[Segment] = []
-        self._features = self.recogniser._features(self.recogniser._model.n_mels)
+        self._features = self.recogniser.features()
         prompt = self.options.prompt
-        self._context = self.recogniser._tokens.encode(prompt) if prompt else []
+        self._context = self.recogniser.tokens.encode(prompt) if prompt else []
         self._last_end_s = 0.0
-        self._first: _Window | None = None
+        self._first: Window | None = None
         if self.options.language is not None:
             self.language, self.language_probability = self.options.language, 1.0
         elif not self.recogniser.multilingual:
@@ -233,7 +271,7 @@ class Recognition(Iterator[Segment]):
             while self.seek < self._frames and _is_silent(self._samples()):
                 self.seek = min(self.seek + WINDOW_FRAMES, self._frames)
             self._first = self._window()
-            self.language, self.language_probability = self.recogniser._language(self._first)
+            self.language, self.language_probability = self.recogniser.language_of(self._first)
 
     @property
     def position_s(self) -> float:
@@ -256,12 +294,13 @@ class Recognition(Iterator[Segment]):
         begin = self.seek * HOP
         return self.sound.samples[begin : begin + WINDOW_FRAMES * HOP]
 
-    def _window(self) -> _Window:
+    def _window(self) -> Window:
         """The window at ``seek``, encoded; the sound is pushed just as far as its frames reach."""
         known = (self.seek + WINDOW_FRAMES) * HOP + _LOOKAHEAD
         self._features.push(self.sound.samples[self._features.samples : known])
         frames = min(self._frames - self.seek, WINDOW_FRAMES)
-        return self.recogniser._encode(self._features, self.seek, frames, self.options.tail_s)
+        mel = self._features.window(self.seek, WINDOW_FRAMES)
+        return self.recogniser.encode(mel, frames, self.options.tail_s)
 
     def _advance(self) -> list[Segment]:
         """Recognise the window at ``seek`` and move on."""
@@ -271,23 +310,20 @@ class Recognition(Iterator[Segment]):
         if _is_silent(samples):
             self.seek += frames
             return []
-        tokens = self.recogniser._tokens
+        tokens = self.recogniser.tokens
         prompt = tokens.prompt(self.language, self.options.task, self._context)
-        decoded, window = self.recogniser._decode(first or self._window(), prompt, self.options)
+        decoded, window = self.recogniser.decode(first or self._window(), prompt, self.options)
         if decoded.is_silence(self.options):
             self.seek += frames
             return []
         segments, done = self._segments(decoded, frames / FRAMES_PER_SECOND)
         if self.options.words:
-            segments = add_word_times(
-                self.recogniser._model,
-                window.encoded,
+            segments = self.recogniser.add_word_times(
+                window,
                 segments,
-                tokens,
-                start=tokens.start(self.language, self.options.task),
                 language=self.language,
+                task=self.options.task,
                 offset_s=self.seek / FRAMES_PER_SECOND,
-                frames=frames,
                 previous_end_s=self._last_end_s,
             )
         if self.options.condition_on_previous_text and decoded.temperature <= _STEADY:
@@ -299,7 +335,7 @@ class Recognition(Iterator[Segment]):
 
     def _segments(self, decoded: Decoded, seconds: float) -> tuple[list[Segment], int]:
         """The segments of a window of ``seconds`` at ``seek``, and how many frames are done."""
-        tokens = self.recogniser._tokens
+        tokens = self.recogniser.tokens
         offset_s = self.seek / FRAMES_PER_SECOND
         pieces, done_s = cut_at_times(decoded, tokens, seconds)
         segments = [

@@ -55,8 +55,12 @@ def attempt(
     *,
     temperature: float,
     seconds: float,
+    prefix: Sequence[int] = (),
 ) -> Decoded:
-    """Decode once. ``encoded`` (1, frames, d) holds ``seconds`` of sound, padding not counted."""
+    """Decode once. ``encoded`` (1, frames, d) holds ``seconds`` of sound, padding not counted.
+
+    The tokens begin with ``prefix``; ``avg_logprob`` takes those for certain.
+    """
     search: dict[str, Any] = {"beam_size": options.beam_size}
     if temperature > 0:
         search = {
@@ -68,7 +72,7 @@ def attempt(
     room = round(seconds * _TOKENS_PER_SECOND) + _SPARE_TOKENS
     result = model.generate(
         encoded,
-        [prompt],
+        [[*prompt, *prefix]],
         max_length=min(MAX_LENGTH, len(prompt) + room),
         max_initial_timestamp_index=_LATEST_START,
         return_scores=True,
