@@ -9,18 +9,16 @@ from assistant.errors import VoxsightError
 from assistant.events import Event, Finished, Heard, Seen, Sighting, SpeechPiece, TextPiece
 from assistant.inputs import Question, read_question_image, read_question_sound
 from assistant.loading import Models
+from assistant.reply import Tongue
 from assistant.stages import StageClock
-from assistant.workers import Worker
+from assistant.workers import TimedWorker, Worker
 from audio.asr_types import RecogniseOptions
 from audio.pcm import Sound
-from audio.speech_text import ClauseSplitter
+from audio.spoken_words import SpokenWord
 from fusion.adapter import SoftTokens
 from fusion.decoder import DecodeOptions
 
 Emit = Callable[[Event], Awaitable[None]]
-#: Clauses that may wait for the voice. The language model writes faster than anyone speaks; beyond
-#: this many it waits, so that a very long answer does not pile up.
-_WAITING_CLAUSES = 16
 #: Events that may wait for a slow listener; beyond this many the stages wait.
 _WAITING_EVENTS = 64
 
@@ -135,12 +133,14 @@ class _Answer:
 
     async def _reply(self, asked: str, seen: SoftTokens | None) -> None:
         """Writes the answer and speaks each clause while the next is being written."""
-        clauses: asyncio.Queue[str | None] = asyncio.Queue(_WAITING_CLAUSES)
         try:
-            async with asyncio.TaskGroup() as group:
-                if self._question.speak:
-                    group.create_task(self._speak(clauses))
-                group.create_task(self._write(asked, seen, clauses))
+            if self._question.speak:
+                worker = TimedWorker(self._workers.speak, self._clock, "speak")
+                tongue = Tongue(self._models.voice, worker)
+                await tongue.speak(self._think(asked, seen), self._wrote, self._spoke)
+            else:
+                async for piece in self._think(asked, seen):
+                    await self._wrote(piece)
         except ExceptionGroup as group_error:  # one stage failed and the other was cancelled
             raise group_error.exceptions[0] from None
         if not self._text.strip():
@@ -148,21 +148,13 @@ class _Answer:
                 "The language model gave an empty answer; ask in other words or use a larger model."
             )
 
-    async def _write(
-        self, asked: str, seen: SoftTokens | None, clauses: asyncio.Queue[str | None]
-    ) -> None:
-        """Passes on the answer's text, piece by piece to the listener, by clauses to the voice."""
-        splitter = ClauseSplitter()
-        async for piece in self._think(asked, seen):
-            self._text += piece
-            await self._emit(TextPiece(piece))
-            if self._question.speak:
-                for clause in splitter.feed(piece):
-                    await clauses.put(clause)
-        if self._question.speak:
-            for clause in splitter.finish():
-                await clauses.put(clause)
-            await clauses.put(None)
+    async def _wrote(self, piece: str) -> None:
+        self._text += piece
+        await self._emit(TextPiece(piece))
+
+    async def _spoke(self, _start: int, sound: Sound, words: tuple[SpokenWord, ...]) -> None:
+        self._clock.mark("first_sound")
+        await self._emit(SpeechPiece(" ".join(word.text for word in words), sound))
 
     async def _think(self, asked: str, seen: SoftTokens | None) -> AsyncIterator[str]:
         """The answer's text as the language model writes it."""
@@ -175,16 +167,6 @@ class _Answer:
             ):
                 self._clock.mark("first_token")
                 yield piece
-
-    async def _speak(self, clauses: asyncio.Queue[str | None]) -> None:
-        speaking = self._models.voice.start()
-        while (clause := await clauses.get()) is not None:
-            text = clause
-            with self._clock.stage("speak"):
-                piece = await self._workers.speak.run(lambda: speaking.say(text))  # noqa: B023
-            if piece is not None:
-                self._clock.mark("first_sound")
-                await self._emit(SpeechPiece(piece.text, piece.sound))
 
 
 def _seen(tokens: SoftTokens) -> Seen:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from assistant.stages import StageClock
+
 T = TypeVar("T")
 _END = object()
 
@@ -50,3 +52,16 @@ class Worker:
     def close(self) -> None:
         """Waits for the running call and ends the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class TimedWorker(Worker):
+    """Another worker's thread, with the time that its calls take counted for a stage."""
+
+    def __init__(self, worker: Worker, clock: StageClock, stage: str) -> None:
+        self._pool, self._turn = worker._pool, worker._turn
+        self._clock, self._stage = clock, stage
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """As ``Worker.run``; waiting for the thread counts too."""
+        with self._clock.stage(self._stage):
+            return await super().run(call)

@@ -18,6 +18,8 @@ from assistant.inputs import Question
 from assistant.prompts import Prompts
 from audio.asr_types import Transcript
 from audio.pcm import Sound
+from audio.spoken_words import SpokenWord
+from audio.tts import SpokenChunk
 
 PROMPTS = Prompts("system", "{image} {question}", "{question}")
 PIECES = ("It is", " a small cat,", " I think. It", " sleeps", " on a", " red sofa. The end.")
@@ -28,11 +30,13 @@ QUESTION = Sound(np.full(16_000, 0.1, np.float32), 16_000)
 class FakeSpeaking:
     said: list[str]
 
-    def say(self, clause: str) -> Any:
+    def stream(self, clause: str) -> Iterator[SpokenChunk]:
+        """Each word in a chunk of its own."""
         self.said.append(clause)
-        if not any(sign.isalpha() for sign in clause):
-            return None
-        return SimpleNamespace(text=clause, sound=Sound(np.zeros(10, np.float32), 22_050))
+        for number, text in enumerate(clause.split()):
+            if any(sign.isalpha() for sign in text):
+                word = SpokenWord(text, 10 * number, 10 * number + 10)
+                yield SpokenChunk(np.zeros(10, np.float32), 10 * number, (word,))
 
 
 @dataclass
@@ -87,7 +91,7 @@ class FakeModels:
 
     @property
     def voice(self) -> Any:
-        return SimpleNamespace(start=lambda: FakeSpeaking(self.said))
+        return SimpleNamespace(start=lambda: FakeSpeaking(self.said), sample_rate=22_050)
 
 
 @pytest.fixture
@@ -126,7 +130,7 @@ def test_every_stage_in_order(workers: Workers) -> None:
     assert text == "".join(PIECES)
     spoken = [event.text for event in events if isinstance(event, SpeechPiece)]
     assert " ".join(spoken) == "".join(PIECES)
-    assert len(spoken) > 1
+    assert len(models.said) > 1
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.answer == text.strip()
