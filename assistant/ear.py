@@ -100,8 +100,9 @@ class Ear:
         self._turns = TurnTaker(config)
         self._pass = asyncio.Lock()
         self._passed = 0  # position at which the latest pass began
-        self._open = False
         self._utterance = 0  # counts them
+        #: Whether an utterance has begun and is not over.
+        self.open = False
         #: Samples taken in.
         self.position = 0
         self.heard = Heard()
@@ -125,24 +126,24 @@ class Ear:
     def due(self) -> bool:
         """Whether an utterance is open, no pass is running, and there is enough that is new."""
         new = self.position - self._passed
-        return self._open and not self._pass.locked() and new >= self._interval
+        return self.open and not self._pass.locked() and new >= self._interval
 
     def begin(self, at: int) -> None:
         """An utterance begins at sample ``at``."""
         self._listener.begin(self._state, at)
-        self._open, self._passed, self.heard = True, self.position, Heard(until=at)
+        self.open, self._passed, self.heard = True, self.position, Heard(until=at)
         self._utterance += 1
 
     def dismiss(self) -> None:
         """The utterance was none: a backchannel."""
-        self._open = False
+        self.open = False
 
     async def read(self) -> list[TurnEvent]:
         """One recognition pass: sets ``heard`` and returns the turn's events that follow."""
         utterance = self._utterance
         async with self._pass:
             await self._read_all()
-        if not self._open or utterance != self._utterance:
+        if not self.open or utterance != self._utterance:
             return []  # the words are of an utterance that is over
         return self._turns.read(self.heard.text, self.heard.until)
 
@@ -151,7 +152,7 @@ class Ear:
 
         The model is called only if there was speech after the latest pass.
         """
-        self._open, utterance = False, self._utterance
+        self.open, utterance = False, self._utterance
         async with self._pass:
             await self._read_all()
             if utterance != self._utterance:

@@ -219,12 +219,11 @@ class Session:
         events = await self._ear.read()
         heard = self._ear.heard
         partial = Partial(heard.committed.strip(), heard.tentative.strip())
-        news, self._partial = partial != self._partial, partial
-        if news:
+        if self._ear.open and partial != self._partial:
+            self._partial = partial
             self._emit(partial)
-        self._follow(events)
-        if news:
             self._prefill(heard.committed)
+        self._follow(events)
 
     def _prefill(self, words: str) -> None:
         """Run the words that are sure through the language model while the person still speaks."""

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from assistant.cli import ask, bench, doctor, evals, models, speech, train
+from assistant.cli import ask, bench, doctor, evals, models, speech, talk, train
 from assistant.cli.console import remarks
 from assistant.errors import USER_ERRORS
 
@@ -25,6 +25,7 @@ app.command("demo")(ask.demo)
 app.command("ask")(ask.ask)
 app.command("transcribe")(speech.transcribe)
 app.command("speak")(speech.speak)
+app.command("talk")(talk.talk)
 app.command("train-adapter")(train.train_adapter)
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
