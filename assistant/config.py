@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     recogniser: str = Field("whisper-tiny.en", description="Speech recognition model.")
     recogniser_beam: int = Field(1, ge=1, le=16, description="Beam width; 1 is greedy.")
     language_model: str = Field("qwen2.5-coder-0.5b-instruct", description="The decoder.")
+    quantization: Literal["auto", "none", "int8"] = Field(
+        "auto",
+        description="Weights of the language model on a CPU: 'int8' of a Qwen2 or Llama model, "
+        "'none' as its folder has them; 'auto' is int8 for a GGUF file, else none.",
+    )
     image_encoder: str = Field("efficientnet-lite0", description="Image encoder.")
     adapter: str = Field(
         "auto",

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from assistant.assets import asset
@@ -102,25 +103,54 @@ class Models:
         return self._locked(lambda: self._prompt_cache).fork()
 
     def language_model_folder(self) -> Path:
-        """The language model as a transformers folder; a GGUF file is converted on first use."""
+        """The language model's folder to load; what must be made from another is made, once.
+
+        A GGUF file is converted, and it or a transformers folder is quantised if the settings ask.
+        """
         folder = self.folder(self.settings.language_model)
+        chosen = self.settings.quantization
         found = sorted(folder.glob("*.gguf"))
-        if not found:
-            return folder
         if len(found) > 1:
             raise ConfigError(
                 f"Expected one GGUF file in {folder}, found {len(found)}; keep the one to be used."
             )
-        return self._converted(found[0])
+        if found:
+            return self._converted(found[0], quantised=chosen != "none")
+        return self._quantised(folder) if chosen == "int8" else folder
 
-    def _converted(self, source: Path) -> Path:
-        from fusion.gguf_convert import convert_gguf
-
+    def _converted(self, source: Path, *, quantised: bool) -> Path:
         def make(target: Path) -> None:
-            self._remark(f"Converting {source.name} into the cache, once; this takes some seconds.")
-            convert_gguf(source, target)
+            from fusion.gguf_convert import convert_gguf
+            from fusion.quantize_file import quantise
 
-        return derived_folder(self.settings.cache_dir / "converted", source, make)
+            self._remark(f"Converting {source.name} into the cache, once; this takes some seconds.")
+            if not quantised:
+                convert_gguf(source, target)
+                return
+            with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
+                quantise(convert_gguf(source, Path(scratch) / "whole"), target)
+
+        return derived_folder(self._derived_root(quantised), source, make)
+
+    def _quantised(self, folder: Path) -> Path:
+        def make(target: Path) -> None:
+            from fusion.quantize_file import quantise
+
+            self._remark(f"Quantising {folder.name} into the cache, once; this takes some seconds.")
+            quantise(folder, target)
+
+        weights = sorted(folder.glob("*.safetensors"))
+        if not weights:
+            raise ConfigError(
+                f"Expected weights to quantise in {folder}, but it holds no .safetensors file; "
+                "give a GGUF file or a folder in transformers' format."
+            )
+        return derived_folder(self._derived_root(True), weights[0], make)
+
+    def _derived_root(self, quantised: bool) -> Path:
+        from fusion.quantize_file import FORMAT
+
+        return self.settings.cache_dir / (f"int8-{FORMAT}" if quantised else "converted")
 
     def _locked(self, get: Callable[[], T]) -> T:
         # cached_property alone would let two threads load the same model twice.

@@ -6,17 +6,21 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from fusion.errors import FusionError
+from fusion.llama import Llama
+from fusion.llama_config import end_ids
+from fusion.network import Memory, Network, TransformersNetwork
+from fusion.quantize_file import is_quantised, load_quantised
 from fusion.sampling import Sampler
 from fusion.text_stream import Detokeniser, StopFilter
+from fusion.tokenizer import ChatTokenizer
 
 #: Prompts are run through the model in pieces of this many tokens, to bound the memory they take.
 PREFILL_TOKENS = 512
@@ -80,7 +84,7 @@ class KVCache:
     reuses exactly what it has in common with them.
     """
 
-    layers: DynamicCache
+    layers: Memory
     ids: Tensor
     embeddings: Tensor
 
@@ -122,7 +126,10 @@ class TextStream(Iterator[str]):
 
 @dataclass(frozen=True, eq=False)
 class Decoder:
-    """A transformers causal language model with its tokenizer; shared by all streams."""
+    """A causal language model with its tokenizer, shared by all streams.
+
+    `model` is one of transformers, or a `Llama` with quantised weights.
+    """
 
     model: Any
     tokenizer: Any
@@ -139,11 +146,12 @@ class Decoder:
         dtype: torch.dtype = torch.bfloat16,
         name: str | None = None,
     ) -> Decoder:
-        """Load a transformers folder (see `gguf_convert` for GGUF); opens no socket.
+        """Load a transformers folder, or one that `quantize_file` wrote; opens no socket.
 
-        bf16 by default: a two-core CPU decodes at the pace at which it reads the weights. `name`
-        (default: the folder's) is compared with the adapter's header. FusionError if the folder
-        holds no causal language model.
+        bf16 by default: a two-core CPU decodes at the pace at which it reads the weights. A
+        quantised model runs on the CPU and has its own precision. `name` (default: the folder's)
+        is compared with the adapter's header. FusionError if the folder holds no causal language
+        model.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -152,39 +160,50 @@ class Decoder:
                 f"expected a language model's folder at {folder}, but it has no config.json; "
                 "give a folder in transformers' format"
             )
-        bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()
+        if is_quantised(folder):
+            return cls._load_quantised(folder, device, name or folder.name)
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            model = TransformersNetwork.load(folder, device, dtype).model
             tokenizer = _load_tokenizer(folder)
         except (OSError, ValueError, KeyError, RuntimeError) as problem:
             reason = str(problem).strip().split("\n")[0]
             raise FusionError(
                 f"expected a causal language model in {folder}, but it does not load: {reason}"
             ) from problem
-        finally:
-            if bars:
-                transformers_logging.enable_progress_bar()
-        return cls.of(model.to(device), tokenizer, name or folder.name)
+        return cls.of(model, tokenizer, name or folder.name)
+
+    @classmethod
+    def _load_quantised(cls, folder: Path, device: str, name: str) -> Decoder:
+        if torch.device(device).type != "cpu":
+            raise FusionError(
+                f"expected the device cpu for the quantised model {name}, but got {device}; "
+                "load it without quantisation"
+            )
+        tokenizer = ChatTokenizer(folder)
+        return cls(load_quantised(folder), tokenizer, name, end_ids(folder, tokenizer.eos_token_id))
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, name: str) -> Decoder:
-        """Wrap a model and tokenizer that are in memory already."""
+        """Wrap a model of transformers and its tokenizer that are in memory already."""
         model.eval().requires_grad_(False)
         ends = [model.generation_config.eos_token_id, getattr(tokenizer, "eos_token_id", None)]
         flat = [i for end in ends for i in (end if isinstance(end, list) else [end])]
         return cls(model, tokenizer, name, frozenset(i for i in flat if i is not None))
 
+    @cached_property
+    def network(self) -> Network:
+        """The model in the form in which the decoder runs it."""
+        return self.model if isinstance(self.model, Llama) else TransformersNetwork(self.model)
+
     @property
     def hidden_size(self) -> int:
         """Width of an embedding."""
-        return int(self.model.get_input_embeddings().weight.shape[1])
+        return self.network.hidden
 
     @property
     def device(self) -> torch.device:
         """Where the model lies."""
-        device: torch.device = self.model.get_input_embeddings().weight.device
-        return device
+        return self.network.device
 
     def token_ids(self, text: str) -> list[int]:
         """The ids of `text`, with nothing added before or after."""
@@ -194,13 +213,12 @@ class Decoder:
     def embed(self, ids: Sequence[int] | Tensor) -> Tensor:
         """The model's own input embeddings (n, hidden) of token ids, in the model's dtype."""
         places = torch.as_tensor(ids, dtype=torch.long, device=self.device)
-        rows: Tensor = self.model.get_input_embeddings()(places)
-        return rows.detach()
+        return self.network.embed(places)
 
     def new_cache(self) -> KVCache:
         """An empty cache for one conversation."""
         none = torch.empty(0, dtype=torch.long, device=self.device)
-        return KVCache(DynamicCache(config=self.model.config), none, self.embed(none))
+        return KVCache(self.network.new_memory(), none, self.embed(none))
 
     @torch.inference_mode()
     def prefill(
@@ -222,15 +240,9 @@ class Decoder:
         return logits
 
     def _forward(self, ids: Tensor, embeddings: Tensor, cache: KVCache) -> Tensor:
-        out = self.model(
-            inputs_embeds=embeddings[None],
-            past_key_values=cache.layers,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        logits = self.network.logits(embeddings, cache.layers)[-1].float()
         cache.ids = torch.cat((cache.ids, ids))
         cache.embeddings = torch.cat((cache.embeddings, embeddings))
-        logits: Tensor = out.logits[0, -1].float()
         return logits
 
     def stream(
@@ -242,7 +254,7 @@ class Decoder:
         the caller stops listening early, and makes the next turn cheap. FusionError if the prompt
         and the answer may not fit in the model's context.
         """
-        limit = getattr(self.model.config, "max_position_embeddings", None)
+        limit = self.network.context
         if limit is not None and len(prompt) + options.max_tokens > limit:
             raise FusionError(
                 f"expected a prompt and answer of at most {limit} tokens, but they take "
@@ -302,6 +314,8 @@ class Decoder:
 
 def _load_tokenizer(folder: Path) -> Any:
     """The folder's own tokenizer.json as it is written; only without one, transformers' guess."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
     if (folder / "tokenizer.json").is_file():
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)

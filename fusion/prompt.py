@@ -121,5 +121,5 @@ class PromptBuilder:
         """The vocabulary's image token, or else any id that the text does not use."""
         if self._image_id is not None:
             return self._image_id
-        count = int(self._decoder.model.get_input_embeddings().weight.shape[0])
+        count = self._decoder.network.vocabulary
         return next(token for token in range(count - 1, -1, -1) if token not in used)
