@@ -156,3 +156,25 @@ def _show(title: str, summary: dict[str, Any], json: bool) -> None:
     results.print(table)
     if json:
         print_json(summary)
+
+
+@app.command()
+def talk(
+    data: Annotated[Path, typer.Option(help="Folder of recordings with transcripts.tsv.")],
+    only: Annotated[
+        list[str] | None, typer.Option(help="One part of it, such as words; may be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """A conversation: silence before answers, interruptions, words that stay, memory; minutes."""
+    from assistant.bench.talk import PARTS, measure_talk
+
+    models = Models(load_settings(), PullBars(), remarks.print)
+    with remarks.status("Starting") as status:
+        report = measure_talk(
+            data,
+            models,
+            only=only or tuple(PARTS),
+            progress=lambda doing: status.update(doing.capitalize()),
+        )
+    _show("A conversation", report.summary(), json)
