@@ -26,6 +26,7 @@ from assistant.events import (
     SpeechBegan,
     StopReply,
     TextIn,
+    TurnEnded,
 )
 from assistant.memory import Memory
 from assistant.reply import Gate, Playback, Reply, Tongue
@@ -112,7 +113,7 @@ class Session:
         self._frames, self._camera = FrameSelector(config.frames), FrameState()
         self._memory = parts.new_memory()
         self._cache = parts.new_cache()
-        self._turn = 0
+        self._turn, self._turn_end = 0, 0
         self._partial = Partial("", "")
         self._draft: Reply | None = None  # prepared for a turn that may be over
         self._reply: Reply | None = None  # being given
@@ -207,6 +208,7 @@ class Session:
                     self._drop_draft()
                 case Done(_, end):
                     self._interrupt()
+                    self._turn_end = end
                     self._reply, self._draft = self._draft or self._prepare(), None
                     self._start(self._commit(self._reply, end))
                 case Interrupted():
@@ -331,10 +333,20 @@ class Session:
         self._check_heard_out()
 
     def _resume_before_sound(self) -> None:
-        """Someone speaks before the answer can be heard: it was not the end of the turn."""
+        """Someone speaks before the answer can be heard: it was not the end of the turn.
+
+        What was asked waits in the memory, to be answered together with what follows.
+        """
         reply = self._reply
-        if reply is not None and not reply.audible:
-            self._interrupt()
+        if reply is None or reply.audible:
+            return
+        if reply.gate is Gate.HELD:  # the last pass over its words is still under way
+            if not reply.asked.done():
+                reply.asked.set_result(self._ear.heard.text)
+            if reply.question:
+                self._emit(TurnEnded(reply.turn, reply.question, self._turn_end))
+                self._emit(ReplyStopped(reply.turn, ""))
+        self._interrupt()
 
     def _drop_draft(self) -> None:
         if self._draft is not None:

@@ -66,8 +66,9 @@ class Request:
     context: tuple[int, ...]
     prefix: tuple[int, ...]
     language: str | None
-    #: Whether the speech has paused, so that this may be the last of it.
-    paused: bool
+    #: Whether the text is worth several attempts and is taken as it is then: the speech has
+    #: paused, so that this may be the last of it, or the window is so long that it must move on.
+    thorough: bool
     version: int
 
 
@@ -160,7 +161,9 @@ class StreamingRecogniser:
         if state.speech_until is None or self.covered(state):
             return None
         transcript, known = state.transcript, state.features.samples
-        begin = transcript.window_begin
+        # Never behind what is kept, whatever was heard.
+        begin = max(transcript.window_begin, state.features.first * HOP)
+        longest = 2 * self.options.agreement.window_s * SAMPLE_RATE
         end = min(known, state.speech_until + round(self.options.end_s * SAMPLE_RATE))
         end = min(end, begin + WINDOW_FRAMES * HOP)
         state.asked_until = end
@@ -175,14 +178,14 @@ class StreamingRecogniser:
             context=_tokens(transcript.context),
             prefix=_tokens(transcript.prefix),
             language=state.language,
-            paused=known - state.speech_until >= _PAUSE,
+            thorough=known - state.speech_until >= _PAUSE or end - begin > longest,
             version=state.version,
         )
 
     def recognise(self, request: Request) -> Hypothesis:
         """The words of a request; touches no state, so any thread may do it."""
         model, options = self._recogniser, self.options.recognise
-        if not request.paused:  # not worth more than one attempt: the next update is near
+        if not request.thorough:  # not worth more than one attempt: the next update is near
             options = replace(options, temperatures=options.temperatures[:1])
         frames = -(-(request.end - request.begin) // HOP)
         window = model.encode(request.mel, frames, options.tail_s)
@@ -237,7 +240,7 @@ class StreamingRecogniser:
         """Take what `recognise` found; nothing changes if its request is out of date."""
         request, transcript = hypothesis.request, state.transcript
         late = request.version != state.version
-        if late or not (hypothesis.sure or request.paused):
+        if late or not (hypothesis.sure or request.thorough):
             return TranscriptUpdate((), transcript.tentative)
         state.version += 1
         state.read_until = request.end

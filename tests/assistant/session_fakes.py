@@ -195,6 +195,7 @@ class Models:
     voice: Voice = field(default_factory=Voice)
     look: Callable[[Any], Any] = lambda image: image
     thinker: LoopWorker = field(default_factory=LoopWorker)
+    hearer: LoopWorker = field(default_factory=LoopWorker)
 
     def parts(self) -> Parts:
         worker: Any = LoopWorker()
@@ -209,7 +210,7 @@ class Models:
                 load_prompts(), limit_tokens=1000, count=lambda text: len(text.split())
             ),
             tongue=Tongue(self.voice, worker),  # type: ignore[arg-type]
-            listening=worker,
+            listening=self.hearer,  # type: ignore[arg-type]
             looking=worker,
             thinking=self.thinker,  # type: ignore[arg-type]
         )

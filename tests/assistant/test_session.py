@@ -174,6 +174,20 @@ def test_who_goes_on_before_the_answer_can_be_heard_is_answered_together() -> No
     assert [e.question for e in of(heard.events, TurnEnded)] == ["what is this", "tell me more"]
 
 
+def test_no_words_are_lost_when_the_person_goes_on_while_they_are_recognised() -> None:
+    models = Models()
+    hold = lambda: setattr(models.hearer, "held", True)  # noqa: E731
+    release = lambda: setattr(models.hearer, "held", False)  # noqa: E731
+    script = (say("tell me more"), silence(0.3), hold, say("about cats"), silence(1.0))
+    script += (say("dogs"), release, silence(3))
+    heard = talk(models, *script)
+    first, second = of(heard.events, TurnEnded)
+    assert first.question.split()[:2] == ["tell", "me"]
+    assert second.question == "dogs"
+    assert "tell me" in "".join(models.decoder.prompts[-1][-1].parts)
+    assert [event.turn for event in of(heard.events, ReplyStopped)] == [first.turn]
+
+
 def test_a_question_in_writing_stops_what_is_being_said() -> None:
     models = long_reply(Models())
     heard = talk(models, say("what is this"), silence(2), TextIn("how are you"), silence(7))

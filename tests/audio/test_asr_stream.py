@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from audio.asr import RecogniseOptions, Recogniser
-from audio.asr_stream import ListenOptions, StreamingRecogniser
+from audio.asr_stream import Hypothesis, ListenOptions, StreamingRecogniser
 from audio.errors import AudioError
 from audio.features.reference import HOP
 from audio.features.stream import FeatureStream
@@ -224,6 +224,21 @@ def test_a_loop_is_ignored_while_speech_goes_on_and_cut_when_it_has_paused() -> 
     streams.hear(state, noise(0.2), 2 * SAMPLE_RATE)
     assert spell(streams.finish(state).committed_new) == " a"
     assert len(model.prompts) == 3 + 7  # at all temperatures, the first in both windows
+
+
+def test_a_window_moves_on_even_where_nothing_passes_the_checks() -> None:
+    """Unlikely text for two minutes: the window stays within what is kept and what costs little."""
+    stream = streaming(listener())
+    state = stream.state()
+    sound = np.resize(dictation(0, 300), 120 * SAMPLE_RATE)
+    longest = 0
+    for chunk in np.split(sound, range(8_000, len(sound), 8_000)):
+        stream.hear(state, chunk)
+        request = stream.request(state)
+        assert request is not None
+        longest = max(longest, request.end - request.begin)
+        stream.accept(state, Hypothesis(request, (), "en", sure=False))
+    assert longest <= 2 * OPTIONS.agreement.window_s * SAMPLE_RATE + 8_000
 
 
 def test_what_the_model_takes_for_silence_has_no_words() -> None:
