@@ -215,11 +215,14 @@ def _without_samples(moment: "Moment") -> "Moment":
 async def _until_interrupted(run: Callable[[], Any], end: Callable[[], None]) -> None:
     """Ctrl-C is how a person ends a conversation, so it is no error."""
     loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGINT)
     loop.add_signal_handler(signal.SIGINT, end)
     try:
         await run()
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        # asyncio puts Python's own handler back, whatever there was: a background job ignores it.
+        signal.signal(signal.SIGINT, before)
 
 
 def _session(settings: Settings, workers: Any) -> "tuple[Any, int]":
