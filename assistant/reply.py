@@ -30,8 +30,7 @@ class Playback:
     """How much of a reply has been heard.
 
     The listener reports it; without reports it is guessed from the sound that has come in since,
-    which arrives at the speed of time. Who sends neither (a person who types) is taken to have
-    heard whatever was sent. All but ``rate_in`` counts samples of the reply.
+    which arrives at the speed of time. All but ``rate_in`` counts samples of the reply.
     """
 
     rate: int
@@ -46,8 +45,6 @@ class Playback:
             return min(self.reported, self.sent)
         if self.begun is None:
             return 0
-        if now == 0:
-            return self.sent
         return min((now - self.begun) * self.rate // self.rate_in, self.sent)
 
 

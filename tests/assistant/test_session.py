@@ -198,13 +198,6 @@ def test_a_question_in_writing_stops_what_is_being_said() -> None:
         TextIn("  ")
 
 
-def test_who_only_types_is_taken_to_have_heard_everything() -> None:
-    heard = talk(Models(), TextIn("what is this"), TextIn("tell me more"))
-    assert not of(heard.events, ReplyStopped)
-    answers = [text for role, text in history(heard) if role == "assistant"]
-    assert answers == ["You said what is this.", "You said tell me more."]
-
-
 def test_noise_without_words_is_no_turn() -> None:
     hum = np.resize(np.array([0.2, 0.21], np.float32), RATE)  # no burst of one level
     heard = talk(Models(), silence(0.2), hum, silence(2))
