@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from assistant.bench.timing import REST_S, interleaved
+from assistant.evals.piper import piper_inputs, piper_session
 from audio.tts import Reading, SpeakOptions, Voice
 from audio.vocoder_graph import GraphVocoder, windows
 from audio.vocoder_stream import ChunkPlan
@@ -148,21 +148,11 @@ class PiperSession:
     """Piper's file in onnxruntime, without noise."""
 
     def __init__(self, onnx_file: Path, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session: Any = onnxruntime.InferenceSession(
-            str(onnx_file), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = piper_session(onnx_file, threads)
 
     def __call__(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """All samples of the phoneme ids."""
-        feeds = {
-            "input": np.array([ids], np.int64),
-            "input_lengths": np.array([len(ids)], np.int64),
-            "scales": np.array([0.0, 1.0, 0.0], np.float32),
-        }
-        samples: NDArray[np.float32] = self._session.run(None, feeds)[0].ravel()
+        samples: NDArray[np.float32] = self._session.run(None, piper_inputs(ids))[0].ravel()
         return samples
 
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from assistant.bench.timing import REST_S
 from assistant.errors import ConfigError
 from assistant.evals.asr import score
 from assistant.evals.edit_distance import edit_distance
+from assistant.evals.piper import piper_inputs
+from assistant.evals.piper import piper_session as _session
 from audio.asr import RecogniseOptions
 from audio.espeak import EspeakPhonemizer, espeak_installed
 from audio.pcm import SAMPLE_RATE, Sound
@@ -28,10 +30,6 @@ from audio.vits import Sampling
 
 _PHONEME = re.compile(r"[^\s,.;:?!]ː?\u0329?")  # a sign with its length or syllable mark
 _STRESS = "ˈˌ"
-
-
-#: Between two timed runs: a thread pool goes on spinning for a while, and would slow the other one.
-_REST_S = 0.05
 
 
 class Transcript(Protocol):
@@ -244,32 +242,19 @@ def compare_with_onnxruntime(
     )
 
 
-def _session(voice_file: Path, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        str(voice_file), options, providers=["CPUExecutionProvider"]
-    )
-
-
 def _both(
     voice: Voice, session: Any, ids: list[int], repeats: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[float], list[float]]:
     """Both runtimes' samples for the same ids without noise, and the time of each repeat."""
     still = Sampling(noise_scale=0.0, noise_w=0.0, length_scale=1.0)
-    feeds = {
-        "input": np.array([ids], np.int64),
-        "input_lengths": np.array([len(ids)], np.int64),
-        "scales": np.array([0.0, 1.0, 0.0], np.float32),
-    }
+    feeds = piper_inputs(ids)
     my_times, their_times = [], []
     for _ in range(repeats):
-        time.sleep(_REST_S)
+        time.sleep(REST_S)
         begun = time.perf_counter()
         mine = voice.vocoder(voice.vits.latents(ids, still).z).cpu().numpy()
         my_times.append(time.perf_counter() - begun)
-        time.sleep(_REST_S)
+        time.sleep(REST_S)
         begun = time.perf_counter()
         reference = session.run(None, feeds)[0].ravel()
         their_times.append(time.perf_counter() - begun)
