@@ -356,7 +356,9 @@ def test_what_is_kept_has_a_bound(steps: list[Any]) -> None:
     for step in steps:
         play([step], taker)
         if taker._utterance is not None:
-            assert len(taker._utterance.unexplained) <= CONFIG.interrupting_ms // 32
+            # The blocks that make a voice sure arrive together: these may be beyond it.
+            sure = CONFIG.min_speech_ms // 32 - 1
+            assert len(taker._utterance.unexplained) <= CONFIG.interrupting_ms // 32 + sure
 
 
 # Borders
