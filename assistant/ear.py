@@ -15,6 +15,9 @@ from audio.transcript import HeardWord, TranscriptUpdate
 from audio.turn import TurnConfig, TurnEvent, TurnTaker
 from audio.vad import BLOCK, VadState
 
+#: Speech that is silent for so long may be over; most stops within words are shorter.
+_PAUSE = 3 * BLOCK
+
 
 class VoiceActivity(Protocol):
     """The model of voice activity; see ``audio.vad.SileroVad``."""
@@ -124,9 +127,16 @@ class Ear:
 
     @property
     def due(self) -> bool:
-        """Whether an utterance is open, no pass is running, and there is enough that is new."""
-        new = self.position - self._passed
-        return self.open and not self._pass.locked() and new >= self._interval
+        """Whether an utterance is open, no pass is running, and one is worth its cost.
+
+        That is so if enough is new, and as soon as speech pauses with words that are not known:
+        if it was the end, then what was said is known while it is still being waited for.
+        """
+        if not self.open or self._pass.locked():
+            return False
+        paused = self.position - self._speech_until >= _PAUSE
+        unknown = self.heard.until < self._speech_until
+        return (paused and unknown) or self.position - self._passed >= self._interval
 
     def begin(self, at: int) -> None:
         """An utterance begins at sample ``at``."""

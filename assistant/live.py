@@ -13,12 +13,16 @@ from assistant.session import Parts
 from audio.asr_stream import ListenOptions, StreamingRecogniser
 from audio.asr_types import RecogniseOptions
 from audio.pcm import SAMPLE_RATE
+from audio.speech_text import SplitRules
 from audio.vad import SileroVad
 from fusion.adapter import SoftTokens
 from fusion.decoder import DecodeOptions
 
 #: Of all earlier turns of a conversation, in tokens.
 MEMORY_TOKENS = 1500
+#: An answer's first words are spoken before its first clause is written: so many characters last
+#: 0.7 s, time enough to write several times as many.
+OPENING = 10
 
 
 def live_parts(
@@ -52,7 +56,7 @@ def live_parts(
         prompts=models.prompt_builder,
         new_cache=models.prompt_cache,
         new_memory=partial(Memory, models.prompts, limit_tokens=memory, count=count),
-        tongue=Tongue(models.voice, workers.speak),
+        tongue=Tongue(models.voice, workers.speak, SplitRules(opening=OPENING)),
         listening=workers.listen,
         looking=workers.look,
         thinking=workers.think,

@@ -15,7 +15,7 @@ from assistant.events import (
 )
 from assistant.workers import Worker
 from audio.pcm import Sound
-from audio.speech_text import ClauseSplitter
+from audio.speech_text import ClauseSplitter, SplitRules
 from audio.spoken_words import SpokenWord, words_heard
 from audio.tts import Voice
 from fusion.prompt import Turn
@@ -124,6 +124,12 @@ class Reply:
         self.ended = True
         self.send(ReplyEnded(self.turn, self.text.strip()), now)
 
+    def assume_read(self, now: int) -> None:
+        """The listener answers: one who sends neither sound nor reports has read all of it."""
+        playback = self.playback
+        if self.ended and playback.reported is None and playback.begun in (None, now):
+            playback.reported = playback.sent
+
     @property
     def audible(self) -> bool:
         """Whether some of its sound was sent."""
@@ -145,10 +151,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Tongue:
-    """A voice and the thread that it speaks in."""
+    """A voice and the thread that it speaks in; ``rules`` say where a text is cut for it."""
 
     voice: Voice
     worker: Worker
+    rules: SplitRules = field(default_factory=SplitRules)
 
     async def speak(
         self,
@@ -167,11 +174,12 @@ class Tongue:
         clauses: asyncio.Queue[str | None] = asyncio.Queue(WAITING_CLAUSES)
 
         async def write() -> None:
-            splitter = ClauseSplitter()
+            splitter = ClauseSplitter(self.rules)
             async for piece in pieces:
                 await on_text(piece)
                 for clause in splitter.feed(piece):
                     await clauses.put(clause)
+                    await asyncio.sleep(0)  # the voice takes its turn before the next piece does
             for clause in splitter.finish():
                 await clauses.put(clause)
             await clauses.put(None)

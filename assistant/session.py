@@ -221,11 +221,13 @@ class Session:
         events = await self._ear.read()
         heard = self._ear.heard
         partial = Partial(heard.committed.strip(), heard.tentative.strip())
-        if self._ear.open and partial != self._partial:
+        changed = self._ear.open and partial != self._partial
+        if changed:
             self._partial = partial
             self._emit(partial)
-            self._prefill(heard.committed)
         self._follow(events)
+        if changed:
+            self._prefill(heard.committed)
 
     def _prefill(self, words: str) -> None:
         """Run the words that are sure through the language model while the person still speaks."""
@@ -354,6 +356,9 @@ class Session:
             self._draft = None
 
     def _read(self, text: str) -> None:
+        if self._reply is not None:
+            self._reply.assume_read(self._ear.position)
+            self._check_heard_out()
         self._interrupt()
         self._drop_draft()
         self._reply = self._prepare(text)
@@ -382,8 +387,7 @@ class Session:
         self._follow(self._ear.assistant(False))
 
     def _remember(self, reply: Reply, heard: str, *, interrupted: bool = False) -> None:
-        # What nobody was told of an answer to was asked all the same: the memory puts it before
-        # the next question.
+        # What nobody was told an answer to was asked all the same, and waits in the memory.
         turn = reply.shown or Turn("user", (reply.question,))
         if reply.question:
             self._memory.remember(turn, heard, interrupted=interrupted)

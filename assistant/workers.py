@@ -40,18 +40,28 @@ class Worker:
 
         Nothing is computed ahead, so nothing piles up; when the caller stops, so does the model.
         """
-        iterator = await self.run(make)
+        made: list[Iterator[T]] = []
+
+        def first() -> object:
+            made.append(make())
+            return next(made[0], _END)
+
         try:
-            while (item := await self.run(lambda: next(iterator, _END))) is not _END:
+            item = await self.run(first)  # together: another model could take its turn in between
+            while item is not _END:
                 yield item  # type: ignore[misc]  # the sentinel is excluded above
+                item = await self.run(lambda: next(made[0], _END))
         finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                await self.run(close)
+            await self.run(lambda: [close() for close in map(_closer, made)])
 
     def close(self) -> None:
         """Waits for the running call and ends the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _closer(iterator: Iterator[T]) -> Callable[[], object]:
+    """What ends a generator early; other iterators need no ending."""
+    return getattr(iterator, "close", lambda: None)
 
 
 class TimedWorker(Worker):

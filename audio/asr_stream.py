@@ -12,7 +12,7 @@ from audio.features.stream import WINDOW_FRAMES, FeatureStream
 from audio.pcm import SAMPLE_RATE, Samples
 from audio.transcript import HeardWord, LocalAgreement, TranscriptState, TranscriptUpdate
 
-_PAUSE = SAMPLE_RATE // 10  # with so much silence after it, speech may be over
+_PAUSE = SAMPLE_RATE * 9 // 100  # with so much silence after it, speech may be over
 _STEP_S = 0.02  # one position of the encoder
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from audio.errors import AudioError
 from audio.spoken_tables import ABBREVIATIONS
 from audio.verbalise import verbalise
 
@@ -20,6 +21,15 @@ _NEVER_LAST = frozenset(abbreviation for abbreviation in ABBREVIATIONS if "." in
     *str.split("Jan. Feb. Mar. Apr. Jun. Jul. Aug. Sep. Sept. Oct. Nov. Dec."),
 }
 _MAYBE_LAST = frozenset(("etc.", "Inc.", "Ltd.", "Corp.", "Co.", "Jr.", "Sr."))
+_WHOLE_WORD = re.compile(r"\S+(?=\s)")
+# One may breathe before these, unlike before "of" or "to".
+_JOINING = frozenset(
+    str.split("""and or but nor because although though while unless if when where who which that
+    than as with without from for in on at by into onto over under about after before during
+    between through against behind is are was were has have had can could will would should may
+    might must does did""")
+)
+_GROWTH = 4
 _LIST_MARK = re.compile(r"(?:[-*+•#>]|\d{1,2}[.)])\s")
 
 
@@ -30,6 +40,14 @@ class SplitRules:
     first_clause: int = 20  # the first piece may end at any mark: speech can begin early
     clause: int = 90  # later pieces end at a comma or colon only when they are this long
     longest: int = 280  # without any mark, the last space before this
+    #: For speech that is to begin before its first clause is written: a piece without a mark may
+    #: end when it is so long, before a word that joins (English ones are known); 0 is never. Each
+    #: piece must be four times as long as the one before, which sounds while it is being written.
+    opening: int = 0
+
+    def __post_init__(self) -> None:
+        if self.opening < 0:
+            raise AudioError(f"expected opening of 0 characters or more, got {self.opening}")
 
 
 @dataclass
@@ -41,7 +59,7 @@ class ClauseSplitter:
 
     rules: SplitRules = SplitRules()
     _held: str = field(default="", repr=False)
-    _spoken: bool = field(default=False, repr=False)
+    _pieces: int = field(default=0, repr=False)
 
     def feed(self, piece: str) -> list[str]:
         """Take in more text; the clauses that are now complete, in order."""
@@ -58,14 +76,14 @@ class ClauseSplitter:
         while (cut := self._next_cut(final=final)) is not None:
             clause, self._held = self._held[:cut].strip(), self._held[cut:].lstrip()
             if clause:
-                self._spoken = True
+                self._pieces += 1
                 yield clause
 
     def _next_cut(self, *, final: bool) -> int | None:
         """Where the text held so far is to be cut, or None if that is not certain yet."""
-        text = self._held
+        text, joint = self._held, self._joint()
         for mark in _MARK.finditer(text):
-            if mark.end() > self.rules.longest:
+            if mark.end() > (joint or self.rules.longest):
                 break
             # Only so much is looked at, and waited for: more would let the cut depend on how the
             # text arrived.
@@ -74,7 +92,16 @@ class ClauseSplitter:
                 return None
             if self._ends(text, mark, after):
                 return mark.end()
-        return self._forced_cut()
+        return joint or self._forced_cut()
+
+    def _joint(self) -> int | None:
+        """Where the first word that joins begins, once enough is before it."""
+        enough, longest = self.rules.opening * _GROWTH**self._pieces, self.rules.longest
+        if not 0 < enough < longest:
+            return None
+        words = _WHOLE_WORD.finditer(self._held, 0, longest)
+        begins = (word.start() for word in words if word[0].lower() in _JOINING)
+        return next((begin for begin in begins if begin >= enough), None)
 
     def _ends(self, text: str, mark: re.Match[str], after: str) -> bool:
         sign, end = mark[0][0], mark.end()
@@ -84,7 +111,7 @@ class ClauseSplitter:
             return True
         if sign == ".":
             return _full_stop(text[:end], after)
-        long_enough = self.rules.clause if self._spoken else self.rules.first_clause
+        long_enough = self.rules.clause if self._pieces else self.rules.first_clause
         return end >= long_enough
 
     def _forced_cut(self) -> int | None:

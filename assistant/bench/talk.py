@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from assistant.answering import Workers
 from assistant.bench.voice import NOT_RUN
@@ -12,10 +12,13 @@ from assistant.errors import ConfigError
 from assistant.evals.asr import Recording, read_transcripts
 from assistant.live import live_parts
 from assistant.loading import Models
-from assistant.session import Parts
+from assistant.session import Parts, SessionConfig
 from audio.asr_types import RecogniseOptions
 from audio.media import read_sound
 from audio.pcm import Samples, Sound
+
+if TYPE_CHECKING:
+    from fusion.decoder import Decoder
 
 #: What a report always names.
 KEYS = (
@@ -79,25 +82,52 @@ class Bench:
         """The parts of a session."""
         return live_parts(self.models, self.workers, language="en")
 
+    @cached_property
+    def voice_file(self) -> Path:
+        """The voice as it is published."""
+        return next(self.models.folder(self.models.settings.voice).glob("*.onnx"))
+
+    @cached_property
+    def reference(self) -> "Decoder":
+        """The language model in transformers, as it is published."""
+        from fusion.decoder import Decoder
+
+        self.progress("loading the language model again")
+        settings = self.models.settings
+        plain = Models(settings.model_copy(update={"quantization": "none"}), remark=self.progress)
+        return Decoder.load(plain.language_model_folder(), threads=settings.threads)
+
+    @cached_property
+    def faster_whisper(self) -> Callable[[Samples], str]:
+        """One call of the recogniser in faster-whisper."""
+        from assistant.bench.talk_hearing import faster_whisper
+
+        settings = self.models.settings
+        folder = self.models.folder(settings.recogniser)
+        return faster_whisper(folder, settings.threads, settings.recogniser_beam)
+
 
 def first_sound(bench: Bench) -> Figures:
     """The silence between a question and the first sound of its answer, in real time."""
     from assistant.bench.talk_answer import measure_first_sound
+    from assistant.bench.talk_sequential import own_loop, published_loop
+    from assistant.evals.piper import piper_session
 
-    return measure_first_sound(bench.models, bench.parts, bench.sounds, bench.progress)
+    models, longest = bench.models, SessionConfig().max_answer_tokens
+    piper = piper_session(bench.voice_file, models.settings.threads)
+    published = published_loop(models, bench.faster_whisper, bench.reference, piper, longest)
+    own = own_loop(models, longest)
+    return measure_first_sound(bench.parts, published, own, bench.sounds, bench.progress)
 
 
 def words(bench: Bench) -> Figures:
     """Word errors, changed commits and the time to the final transcript."""
-    from assistant.bench.talk_hearing import error_rate, faster_whisper, measure_words
+    from assistant.bench.talk_hearing import error_rate, measure_words
 
-    models = bench.models
-    settings = models.settings
-    folder = models.folder(settings.recogniser)
-    peer = faster_whisper(folder, settings.threads, settings.recogniser_beam)
+    models, peer = bench.models, bench.faster_whisper
     figures = measure_words(bench.parts, bench.recordings, bench.sounds, peer, bench.progress)
     bench.progress("words, whole recordings")
-    options = RecogniseOptions(language="en", beam_size=settings.recogniser_beam)
+    options = RecogniseOptions(language="en", beam_size=models.settings.recogniser_beam)
     texts = [models.recogniser.transcribe(Sound(each), options).text for each in bench.sounds]
     return figures | {"whole_wer": error_rate(texts, bench.recordings)}
 
@@ -110,7 +140,7 @@ def voice(bench: Bench) -> Figures:
     bench.progress("voice")
     summary = measure_voice(
         models.voice,
-        next(models.folder(models.settings.voice).glob("*.onnx")),
+        bench.voice_file,
         threads=(models.settings.threads,),
         rounds=_VOICE_ROUNDS,
     ).summary()
@@ -120,12 +150,8 @@ def voice(bench: Bench) -> Figures:
 def second_turn(bench: Bench) -> Figures:
     """The first token of a turn after a history, against transformers from scratch."""
     from assistant.bench.talk_answer import measure_second_turn
-    from fusion.decoder import Decoder
 
-    settings = bench.models.settings
-    plain = Models(settings.model_copy(update={"quantization": "none"}), remark=bench.progress)
-    bench.progress("second turn, loading the language model again")
-    reference = Decoder.load(plain.language_model_folder(), threads=settings.threads)
+    reference = bench.reference
     bench.progress("second turn")
     return measure_second_turn(bench.parts, reference, rounds=_ROUNDS)
 

@@ -39,6 +39,7 @@ from assistant.bench.talk_overlap import (
     stop_delays,
     words_played,
 )
+from assistant.bench.talk_sequential import Loop
 from assistant.config import load_settings
 from assistant.errors import ConfigError, VoxsightError
 from assistant.evals.asr import Recording
@@ -238,13 +239,17 @@ def test_the_answer_to_the_last_turn_counts() -> None:
 
 def test_ratios_of_silence_are_taken_per_recording() -> None:
     found = [
-        *(Silence(1.0, 0.5, 0.6, 3.5), Silence(2.0, 0.5, 0.8, 3.5), Silence(0.5, 0.5, 0.5, 4.5)),
+        Silence(1.0, 0.5, 0.6, published=5.36, own=3.5),
+        Silence(2.0, 0.5, 0.8, published=5.36, own=3.5),
+        Silence(0.5, 0.5, 0.5, published=6.36, own=4.5),
     ]
     figures = silence_figures(found, asked=4)
     assert figures["first_sound_ms_median"] == pytest.approx(1000)
     assert figures["first_sound_ms_max"] == pytest.approx(2000)
-    assert figures["vs_sequential"] == pytest.approx(4.0)
-    assert figures["vs_sequential_without_wait"] == pytest.approx(3.5)
+    assert figures["vs_sequential"] == pytest.approx(6.0)
+    assert figures["sequential_ms_median"] == pytest.approx(6000)
+    assert figures["vs_sequential_own"] == pytest.approx(4.0)
+    assert figures["vs_sequential_own_without_wait"] == pytest.approx(3.5)
     assert figures["first_text_ms_median"] == pytest.approx(600)
     assert figures["unanswered"] == 1
 
@@ -271,25 +276,19 @@ def test_the_first_sound_is_measured_in_real_time(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SileroVad, "load", session_fakes.Activity)
-    spoken: list[str] = []
-    models: Any = SimpleNamespace(
-        settings=SimpleNamespace(recogniser_beam=1),
-        recogniser=SimpleNamespace(
-            transcribe=lambda sound, _: SimpleNamespace(
-                text=" ".join(word for word, _, _ in session_fakes.words_in(sound.samples))
-            )
-        ),
-        prompts=SimpleNamespace(ask=lambda text: [SimpleNamespace(parts=(text,))]),
-        prompt_builder=session_fakes.Prompts(),
-        prompt_cache=lambda: None,
-        decoder=session_fakes.Decoder(),
-        voice=SimpleNamespace(speak=spoken.append),
-    )
+    asked: list[str] = []
+
+    def transcribe(samples: Samples) -> str:
+        asked.append(" ".join(word for word, _, _ in session_fakes.words_in(samples)))
+        return asked[-1]
+
+    loop = Loop(transcribe, str.upper, asked.append)
     samples = np.concatenate((say("tell me more"), silence(3)))
-    figures = talk_answer.measure_first_sound(models, parts, [samples], quiet)
+    figures = talk_answer.measure_first_sound(parts, loop, loop, [samples], quiet)
     assert 300 < figures["turn_decided_ms_median"] <= figures["first_sound_ms_median"]
     assert (figures["unanswered"], figures["commits_changed"]) == (0, 0)
-    assert [each.split()[:3] for each in spoken] == [["You", "said", "tell"]]
+    assert asked == 2 * ["tell me more", "TELL ME MORE"]
+    assert figures["sequential_ms_median"] >= 640
 
 
 def test_the_second_turn_begins_with_what_is_kept(parts: Parts) -> None:

@@ -188,6 +188,24 @@ def test_no_words_are_lost_when_the_person_goes_on_while_they_are_recognised() -
     assert [event.turn for event in of(heard.events, ReplyStopped)] == [first.turn]
 
 
+def test_who_only_types_is_taken_to_have_read_every_reply() -> None:
+    heard = talk(Models(), TextIn("who are you"), TextIn("how are you"), silence(5))
+    assert [turn.text for turn in of(heard.events, ReplyEnded)] == [
+        "You said who are you.",
+        "You said how are you.",
+    ]
+    assert of(heard.events, ReplyStopped) == []
+    assert [said for _, said in history(heard)] == [
+        *("who are you", "You said who are you.", "how are you", "You said how are you.")
+    ]
+
+
+def test_who_types_but_reports_what_was_played_has_heard_only_that() -> None:
+    played = Played(1, 2 * REPLY_WORD)
+    heard = talk(Models(), TextIn("who are you"), played, TextIn("how are you"), silence(5))
+    assert [stop.heard for stop in of(heard.events, ReplyStopped)] == ["You said"]
+
+
 def test_a_question_in_writing_stops_what_is_being_said() -> None:
     models = long_reply(Models())
     heard = talk(models, say("what is this"), silence(2), TextIn("how are you"), silence(7))

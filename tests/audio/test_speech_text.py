@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio.errors import AudioError
 from audio.numbers import LARGEST, cardinal, decimal, digits, ordinal, year
 from audio.speech_text import ClauseSplitter, SplitRules, split_clauses, verbalise
 
@@ -24,6 +25,7 @@ _TEXT_PARTS = st.sampled_from(
             "“",
             "The ",
             "a word ",
+            *["and ", "with ", "is"],
         ],
     ]
 )
@@ -34,12 +36,13 @@ _TEXT_PARTS = st.sampled_from(
     parts=st.lists(_TEXT_PARTS, max_size=120),
     cuts=st.lists(st.integers(1, 25), min_size=1, max_size=30),
     longest=st.integers(20, 80),
+    opening=st.integers(0, 12),
 )
 def test_cuts_do_not_depend_on_how_the_text_arrives(
-    parts: list[str], cuts: list[int], longest: int
+    parts: list[str], cuts: list[int], longest: int, opening: int
 ) -> None:
     text = "".join(parts)
-    rules = SplitRules(first_clause=6, clause=15, longest=longest)
+    rules = SplitRules(6, 15, longest, opening)
     pieces, at = [], 0
     while at < len(text):
         size = cuts[len(pieces) % len(cuts)]
@@ -49,6 +52,43 @@ def test_cuts_do_not_depend_on_how_the_text_arrives(
     assert list(split_clauses(pieces, rules)) == whole
     assert "".join("".join(whole).split()) == "".join(text.split())
     assert all(len(clause) <= longest + 4 for clause in whole)
+
+
+_LONG = (
+    "The old grey cat sleeps on the chair by the window and dreams of a mouse that ran behind "
+    "the white door of the kitchen when the sun was low."
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "opening", "clauses"),
+    [
+        (_LONG, 0, [_LONG]),
+        (
+            _LONG,
+            14,
+            [
+                "The old grey cat sleeps",
+                "on the chair by the window and dreams of a mouse that ran",
+                "behind the white door of the kitchen when the sun was low.",
+            ],
+        ),
+        ("Yes, it is in the box.", 9, ["Yes, it is", "in the box."]),
+        ("Nobody. And it was never.", 4, ["Nobody.", "And it was never."]),
+        ("It is here.", 4, ["It is here."]),
+    ],
+)
+def test_speech_may_open_before_a_clause_is_whole(
+    text: str, opening: int, clauses: list[str]
+) -> None:
+    rules = SplitRules(opening=opening)
+    assert list(split_clauses(text, rules)) == clauses
+    assert list(split_clauses(iter(text), rules)) == clauses
+
+
+def test_a_negative_opening_is_refused() -> None:
+    with pytest.raises(AudioError, match="opening of 0 characters or more, got -1"):
+        SplitRules(opening=-1)
 
 
 @settings(max_examples=300, deadline=None)
