@@ -286,26 +286,34 @@ class Reading:
 
 @dataclass
 class Speaking:
-    """One text on its way to sound: how it is read, and the pause that is due before more of it."""
+    """One text on its way to sound: how it is read, and what the next clause follows on."""
 
     voice: Voice
     options: SpeakOptions
     generator: torch.Generator
-    _pause: int = 0
+    _pause_s: float = 0.0
+    _open: bool = False  # the clause before ended without a mark
 
     def read(self, clause: str) -> Reading | None:
-        """How the next clause will be spoken; None if nothing in it can be."""
-        voice, pause = self.voice, self._pause
+        """How the next clause will be spoken; None if nothing in it can be.
+
+        One that ends without a mark and goes on in small letters was cut where nobody pauses: the
+        silence that the voice makes at its ends is left out.
+        """
+        voice, joined = self.voice, self._open and clause[:1].islower()
+        pause = 0 if joined else round(self._pause_s * voice.sample_rate)
         spoken = verbalise(clause)
         phonemes = voice.phonemes(spoken)
         ids = voice.ids(phonemes)
         if not ids:
             return None
+        self._open = clause[-1:].isalnum()
         prior = voice.vits.prior(ids, voice._sampling(self.options), self.generator)
+        prior = prior.trimmed(start=joined, end=self._open)
         durations = tuple(frames * voice.vocoder.hop for frames in prior.durations)
         words = voice._words(clause, spoken, phonemes, durations, pause)
-        ends = phonemes.rstrip().endswith((".", "?", "!"))
-        self._pause = round((_SENTENCE_PAUSE_S if ends else _CLAUSE_PAUSE_S) * voice.sample_rate)
+        ends = self._open or phonemes.rstrip().endswith((".", "?", "!"))
+        self._pause_s = _SENTENCE_PAUSE_S if ends else _CLAUSE_PAUSE_S
         return Reading(clause, phonemes, durations, pause, words, voice, prior, self.options.plan)
 
     def stream(self, clause: str) -> Iterator[SpokenChunk]:

@@ -31,6 +31,14 @@ class Latents:
     z: Tensor
     durations: tuple[int, ...]
 
+    def trimmed(self, *, start: bool, end: bool) -> Latents:
+        """Without the frames of the first phoneme id, of the last one, or both."""
+        head = self.durations[0] if start else 0
+        tail = self.durations[-1] if end else 0
+        inner = self.durations[start : len(self.durations) - end]
+        kept = (*start * (0,), *inner, *end * (0,))
+        return Latents(self.z[:, :, head : self.z.shape[2] - tail], kept)
+
 
 class FlowStep:
     """One coupling of the prior flow, with the flip of the channels before it.

@@ -82,6 +82,24 @@ def test_a_clause_is_followed_by_a_shorter_pause(voice: Voice) -> None:
     assert [piece.pause for piece in pieces] == [0, 400, 1600]
 
 
+def test_a_cut_where_nobody_pauses_is_not_heard(voice: Voice) -> None:
+    whole, options = "A dog ran home on a road", SpeakOptions(seed=0, split=SplitRules(opening=8))
+    first, second = voice.pieces(whole, options)
+    assert (first.text, second.text) == ("A dog ran home", "on a road")
+    # What begins and ends a sentence lasts nothing at the cut.
+    assert first.durations[0] > 0 == first.durations[-1]
+    assert second.durations[0] == second.durations[-1] == second.pause == 0
+    for piece in (first, second):
+        assert sum(piece.durations) == len(piece.sound.samples)
+        assert (piece.words[0].start, piece.words[-1].end) == (0, len(piece.sound.samples))
+
+
+def test_lines_without_marks_are_apart(voice: Voice) -> None:
+    pieces = list(voice.pieces("- A dog\n- A cat\n", SpeakOptions(seed=0)))
+    assert [piece.pause for piece in pieces] == [0, 1600]
+    assert pieces[1].durations[0] > 0
+
+
 def test_long_text_is_spoken_in_many_pieces(voice: Voice) -> None:
     sounds = list(voice.stream("dog " * 2000, SpeakOptions(seed=0)))
     assert len(sounds) > 20
