@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -112,6 +112,27 @@ class KVCache:
         return int(different[0]) if len(different) else count
 
 
+class Guide(Protocol):
+    """Tells which tokens an answer may go on with; one per stream, as it holds what was taken."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing may follow."""
+        ...
+
+    def forced(self) -> list[int]:
+        """The tokens that alone may come next; they count as taken."""
+        ...
+
+    def mask(self, logits: Tensor) -> Tensor:
+        """`logits` (vocab,) with minus infinity where a token may not come next."""
+        ...
+
+    def take(self, token: int) -> None:
+        """`token` comes next."""
+        ...
+
+
 class TextStream(Iterator[str]):
     """Pieces of text as they become certain; `finish` and `tokens` tell how it ended."""
 
@@ -122,6 +143,29 @@ class TextStream(Iterator[str]):
 
     def __next__(self) -> str:
         return next(self._pieces)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Picks what comes next, freely or where a guide allows it."""
+
+    sampler: Sampler
+    guide: Guide | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer has its whole form already."""
+        return self.guide is not None and self.guide.ended
+
+    def next(self, logits: Tensor) -> list[int]:
+        """One token, and those that can only follow it: they need no forward pass of their own."""
+        if self.guide is None:
+            return [self.sampler.pick(logits)]
+        if forced := self.guide.forced():
+            return forced
+        token = self.sampler.pick(self.guide.mask(logits))
+        self.guide.take(token)
+        return [token, *self.guide.forced()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,13 +290,17 @@ class Decoder:
         return logits
 
     def stream(
-        self, prompt: EmbeddedPrompt, options: DecodeOptions, cache: KVCache | None = None
+        self,
+        prompt: EmbeddedPrompt,
+        options: DecodeOptions,
+        cache: KVCache | None = None,
+        guide: Guide | None = None,
     ) -> TextStream:
         """Answer `prompt` with text pieces; nothing is computed before the first is asked for.
 
         `cache` (default: a new one) afterwards holds the prompt and the answer so far, also when
-        the caller stops listening early, and makes the next turn cheap. FusionError if the prompt
-        and the answer may not fit in the model's context.
+        the caller stops listening early, and makes the next turn cheap. `guide` keeps the answer
+        to a form. FusionError if the prompt and the answer may not fit in the model's context.
         """
         limit = self.network.context
         if limit is not None and len(prompt) + options.max_tokens > limit:
@@ -263,14 +311,21 @@ class Decoder:
         stream = TextStream()
         # an empty cache is falsy
         cache = cache if cache is not None else self.new_cache()
-        stream._pieces = self._pieces(prompt, options, cache, stream)
+        sampler = Sampler(options.temperature, options.top_k, options.top_p, options.seed)
+        choice = _Choice(sampler, guide)
+        stream._pieces = self._pieces(prompt, options, cache, stream, choice)
         return stream
 
     def _pieces(
-        self, prompt: EmbeddedPrompt, options: DecodeOptions, cache: KVCache, stream: TextStream
+        self,
+        prompt: EmbeddedPrompt,
+        options: DecodeOptions,
+        cache: KVCache,
+        stream: TextStream,
+        choice: _Choice,
     ) -> Iterator[str]:
         text, gate = Detokeniser(self._decode), StopFilter(options.stop)
-        for token in self._tokens(prompt, options, cache, stream):
+        for token in self._tokens(prompt, options.max_tokens, cache, stream, choice):
             if piece := gate.push(text.push(token)):
                 yield piece
             if gate.stopped:
@@ -283,27 +338,47 @@ class Decoder:
             yield tail
 
     def _tokens(
-        self, prompt: EmbeddedPrompt, options: DecodeOptions, cache: KVCache, stream: TextStream
+        self,
+        prompt: EmbeddedPrompt,
+        budget: int,
+        cache: KVCache,
+        stream: TextStream,
+        choice: _Choice,
     ) -> Iterator[int]:
         """Token ids up to the model's end sign or the budget; the last one is not run again."""
-        sampler = Sampler(options.temperature, options.top_k, options.top_p, options.seed)
         logits = self.prefill(prompt, cache)
         while True:
-            token = sampler.pick(logits)
-            if token in self.end_ids:
+            chosen = choice.next(logits)
+            tokens = chosen[: budget - stream.tokens]
+            for token in tokens:
+                if token in self.end_ids:
+                    stream.finish = Finish.END
+                    return
+                stream.tokens += 1
+                yield token
+            if choice.ended and len(tokens) == len(chosen):
                 stream.finish = Finish.END
                 return
-            stream.tokens += 1
-            yield token
-            if stream.tokens == options.max_tokens:
+            if stream.tokens == budget:
                 stream.finish = Finish.LENGTH
                 return
-            logits = self._step(token, cache)
+            logits = self._step(tokens, cache)
 
     @torch.inference_mode()
-    def _step(self, token: int, cache: KVCache) -> Tensor:
-        ids = torch.tensor([token], device=self.device)
+    def _step(self, tokens: Sequence[int], cache: KVCache) -> Tensor:
+        ids = torch.tensor(tokens, device=self.device)
         return self._forward(ids, self.embed(ids), cache)
+
+    def tokenizer_json(self) -> str:
+        """The tokenizer as its tokenizer.json says it; FusionError if it is not of that kind."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise FusionError(
+                f"expected a tokenizer.json with {self.name}, but its tokenizer is of another "
+                "kind; use a model with a fast tokenizer"
+            )
+        text: str = backend.to_str()
+        return text
 
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,10 +22,15 @@ _MARK = "\ue0f0"
 
 @dataclass(frozen=True)
 class Turn:
-    """One message: texts and images (soft tokens (k, hidden)) in the order they are shown."""
+    """One message: texts and images (soft tokens (k, hidden)) in the order they are shown.
 
-    role: Literal["system", "user", "assistant"]
+    `calls` are the functions that an assistant's message called, each with `name` and `arguments`
+    (a mapping); a message of the role tool is what one of them returned.
+    """
+
+    role: Literal["system", "user", "assistant", "tool"]
     parts: tuple[str | Tensor, ...]
+    calls: tuple[Mapping[str, Any], ...] = ()
 
 
 def inject(
@@ -74,16 +79,26 @@ class PromptBuilder:
         special = sorted(decoder.tokenizer.get_added_vocab(), key=len, reverse=True)
         self._forbidden = re.compile("|".join([_MARK, *map(re.escape, special)]))
 
-    def build(self, turns: Sequence[Turn], *, open_answer: bool = True) -> EmbeddedPrompt:
+    def build(
+        self,
+        turns: Sequence[Turn],
+        *,
+        open_answer: bool = True,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> EmbeddedPrompt:
         """The prompt for `turns`, ending where the answer starts (`open_answer`).
 
-        Control tokens inside a turn's text (such as an end-of-turn mark that somebody dictates)
-        are taken out, so that words cannot pose as structure.
+        `tools` are functions with `name`, `description` and `parameters` (JSON schema); FusionError
+        if the model's template has no place for them. Control tokens inside a turn's text (such as
+        an end-of-turn mark that somebody dictates) are taken out, so that words cannot pose as
+        structure.
         """
         images = [part for turn in turns for part in turn.parts if isinstance(part, Tensor)]
-        messages = [{"role": turn.role, "content": self._content(turn)} for turn in turns]
         text: str = self._decoder.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=open_answer
+            [self._message(turn) for turn in turns],
+            tokenize=False,
+            add_generation_prompt=open_answer,
+            **self._offer(tools),
         )
         return self._embed(text.split(_MARK), images)
 
@@ -95,6 +110,35 @@ class PromptBuilder:
         pairs = zip(first.input_ids.tolist(), second.input_ids.tolist(), strict=False)
         shared = next((i for i, (a, b) in enumerate(pairs) if a != b), len(first))
         return EmbeddedPrompt(first.input_ids[:shared], first.embeddings[:shared])
+
+    def _offer(self, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The template's argument for tools."""
+        if not tools:
+            return {}
+        if "<tool_call>" not in str(self._decoder.tokenizer.chat_template):
+            raise FusionError(
+                f"expected a chat template with <tool_call> to offer tools to {self._decoder.name},"
+                " but it has none; use a model such as Qwen2.5-Instruct, or no tools"
+            )
+        return {"tools": [{"type": "function", "function": self._cleaned(tool)} for tool in tools]}
+
+    def _message(self, turn: Turn) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": turn.role, "content": self._content(turn)}
+        if turn.calls:
+            message["tool_calls"] = [
+                {"type": "function", "function": self._cleaned(call)} for call in turn.calls
+            ]
+        return message
+
+    def _cleaned(self, value: Any) -> Any:
+        """The same JSON value, without control tokens in any of its texts."""
+        if isinstance(value, str):
+            return self._forbidden.sub(" ", value)
+        if isinstance(value, Mapping):
+            return {self._cleaned(key): self._cleaned(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._cleaned(item) for item in value]
+        return value
 
     def _content(self, turn: Turn) -> str:
         parts = (

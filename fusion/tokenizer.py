@@ -39,6 +39,11 @@ class ChatTokenizer:
         }
 
     @property
+    def backend_tokenizer(self) -> Any:
+        """The tokenizer itself, of the tokenizers library."""
+        return self._tokenizer
+
+    @property
     def eos_token_id(self) -> int | None:
         """The id of the mark that ends a text."""
         mark = self._marks.get("eos_token")
@@ -74,9 +79,10 @@ class ChatTokenizer:
 
     def apply_chat_template(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         tokenize: bool = False,
         add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """The turns as the model was taught to read them; only as text (`tokenize` False)."""
         if tokenize or self.chat_template is None:
@@ -90,7 +96,7 @@ class ChatTokenizer:
         try:
             return environment.from_string(self.chat_template).render(
                 messages=messages,
-                tools=None,
+                tools=tools,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._marks,
