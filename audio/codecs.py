@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from audio.errors import AudioError
-from audio.pcm import Samples, from_pcm16
+from audio.pcm import Samples, from_pcm16, to_pcm16
 
 
 class Encoding(StrEnum):
@@ -25,6 +26,16 @@ def from_mulaw(data: bytes) -> Samples:
 def from_alaw(data: bytes) -> Samples:
     """Samples (n,) float32 from n bytes of A-law, scaled as 16-bit sound is (ITU-T G.711)."""
     return _ALAW[np.frombuffer(_checked(data), np.uint8)]
+
+
+def to_mulaw(samples: Samples) -> bytes:
+    """One byte of μ-law for each of the samples (n,): the code that sounds nearest to it."""
+    return _MULAW_CODER.encode(samples)
+
+
+def to_alaw(samples: Samples) -> bytes:
+    """One byte of A-law for each of the samples (n,): the code that sounds nearest to it."""
+    return _ALAW_CODER.encode(samples)
 
 
 @dataclass
@@ -88,4 +99,23 @@ def _alaw_table() -> Samples:
     return from_pcm16(np.where(codes & 0x80, size, -size).astype(np.int16))
 
 
+@dataclass(frozen=True, eq=False)
+class _NearestCode:
+    """Codes (m,) by rising value, and the decision values (m - 1,) between each two of them."""
+
+    codes: NDArray[np.uint8]
+    decisions: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, table: Samples) -> "_NearestCode":
+        """The coder for a table (256,) of samples."""
+        # Backwards, as of μ-law's two zeros the positive one, 0xFF, is silence.
+        values, places = np.unique(table[::-1].astype(np.float64) * 32768, return_index=True)
+        return cls((255 - places).astype(np.uint8), (values[1:] + values[:-1]) / 2)
+
+    def encode(self, samples: Samples) -> bytes:
+        return self.codes[np.searchsorted(self.decisions, to_pcm16(samples))].tobytes()
+
+
 _MULAW, _ALAW = _mulaw_table(), _alaw_table()
+_MULAW_CODER, _ALAW_CODER = _NearestCode.of(_MULAW), _NearestCode.of(_ALAW)
