@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from assistant.errors import ConfigError
 
 ENV_PREFIX = "VOXSIGHT_"
+SERVER_PREFIX = ENV_PREFIX + "SERVER_"
 #: Names a settings file; it is read before the settings exist, so it is no setting itself.
 CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
 
@@ -90,8 +91,13 @@ def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
 
 def _refuse_unknown_variables() -> None:
     # pydantic-settings ignores unknown variables, so a misspelt one would silently do nothing.
+    # The server has settings of its own, which it checks itself.
     known = {(ENV_PREFIX + name).upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
-    unknown = sorted(v for v in os.environ if v.startswith(ENV_PREFIX) and v not in known)
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith(ENV_PREFIX) and not name.startswith(SERVER_PREFIX) and name not in known
+    )
     if unknown:
         raise ConfigError(
             f"Unknown environment variable {unknown[0]}; the known ones are "

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from assistant.cli import ask, bench, doctor, evals, models, speech, talk, train
+from assistant.cli import ask, bench, doctor, evals, keys, models, serve, speech, talk, train
 from assistant.cli.console import remarks
 from assistant.errors import USER_ERRORS
 
@@ -28,7 +28,9 @@ app.command("speak")(speech.speak)
 app.command("talk")(talk.talk)
 app.command("train-adapter")(train.train_adapter)
 app.command("doctor")(doctor.doctor)
+app.command("serve")(serve.serve)
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
 app.add_typer(evals.app, name="eval")
 app.add_typer(bench.app, name="bench")
 
