@@ -178,3 +178,26 @@ def talk(
             progress=lambda doing: status.update(doing.capitalize()),
         )
     _show("A conversation", report.summary(), json)
+
+
+@app.command()
+def load(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of recordings that are spoken; default: the demo's question."),
+    ] = None,
+    sessions: Annotated[int, typer.Option(min=1, help="Where the search for the limit ends.")] = 16,
+    turns: Annotated[int, typer.Option(min=1, help="Of each talker.")] = 8,
+    soak: Annotated[float, typer.Option(min=0, help="Minutes of connect, talk, hang up.")] = 10.0,
+    json: Json = False,
+) -> None:
+    """The server: how many talk at once, what one more is told, and a long soak; many minutes."""
+    from assistant.bench.load import LoadOptions, measure_load
+
+    with remarks.status("Starting the server") as status:
+        report = measure_load(
+            data,
+            LoadOptions(most_sessions=sessions, turns=turns, soak_min=soak),
+            progress=lambda doing: status.update(doing.capitalize()),
+        )
+    _show("The server under load", report.summary(), json)
