@@ -41,7 +41,7 @@ class Utterance:
         self._state = listener.state()
         self._pass = asyncio.Lock()
         self._claimed = False
-        self._passed = self._length = 0
+        self._passed = self._length = self._took = 0
         self._tentative: tuple[HeardWord, ...] = ()
         self.begin, self.item_id = begin, item_id
         #: Words that are final, in order.
@@ -80,10 +80,12 @@ class Utterance:
     def claim(self, interval: int) -> bool:
         """Whether a pass is due: `interval` samples are new and none is under way or claimed.
 
-        Passes come sooner until the first word is sure, so that it is told soon.
+        Passes come sooner until the first word is sure, so that it is told soon. Where models are
+        waited for, they come later: half of the time at most is spent in passes.
         """
         if not self.committed and self._length < _EAGER:
             interval = min(interval, _FIRST)
+        interval = max(interval, 2 * self._took)
         if self._claimed or self._pass.locked() or self._length - self._passed < interval:
             return False
         self._claimed = True
@@ -113,6 +115,7 @@ class Utterance:
                 with self._stage("transcribe"):
                     found = await self._worker.run(lambda: self._listener.recognise(request))
                 self._follow(self._listener.accept(self._state, found))
+            self._took = self._length - heard  # what came meanwhile, at the speed of sound
             self.until = self.begin + heard
 
     async def finish(self) -> str:
