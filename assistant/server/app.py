@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
-from assistant.server import client_secrets, health
+from assistant.server import api_page, client_secrets, health
 from assistant.server.admission import AdmissionMiddleware
 from assistant.server.bodies import BodyLimitMiddleware
 from assistant.server.border import BorderMiddleware
@@ -49,11 +49,13 @@ def create_app(state: ServerState) -> FastAPI:
         summary="A local assistant that listens, looks and speaks, behind OpenAI's API.",
         openapi_tags=[{"name": name, "description": about} for name, about in _TAGS],
         middleware=_middleware(state),
+        docs_url=None,
         redoc_url=None,
     )
     app.state.server = state
     add_error_handlers(app)
     app.include_router(health.router)
+    app.include_router(api_page.router)
     app.include_router(realtime.router, tags=["realtime"])
     app.include_router(models.router, tags=["models"])
     for router in (speech.router, transcriptions.router, translations.router):

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assistant.errors import ConfigError
-from assistant.server import keys, tokens
+from assistant.server import api_page, keys, tokens
 from assistant.server.admission import Admission
 from assistant.server.config import ServerConfig
 from assistant.server.errors import ApiError, offered_subprotocol
@@ -25,7 +25,7 @@ _CALLER = "voxsight.caller"
 _SUBPROTOCOL_KEY = "openai-insecure-api-key."
 _REALTIME = "/v1/realtime"
 #: What needs no key: an operator's probes and the page of the API.
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+OPEN_PATHS = frozenset(("/healthz", "/readyz", "/openapi.json", *api_page.PATHS))
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
