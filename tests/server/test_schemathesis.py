@@ -50,6 +50,8 @@ def known_names(data: st.DataObject, path: str, value: Any) -> Any:
         body["url"] = data.draw(st.sampled_from(_URLS))
     if "file" in body:
         body["file"] = data.draw(st.sampled_from([recording(), recording()[:50], body["file"]]))
+    if "messages" in body and not {"max_tokens", "max_completion_tokens"} & set(body):
+        body["max_tokens"] = 16  # a random model never comes to an end by itself
     if "audio" in body and "messages" in body:
         body["modalities"] = ["text", "audio"] if body["audio"] else None
     return body
@@ -88,7 +90,7 @@ def test_no_request_ends_in_a_server_error(
     def check(data: st.DataObject) -> None:
         case = data.draw(operation.as_strategy(generation_mode=mode))
         case.body = known_names(data, path, case.body)
-        response = case.call(headers={"Host": "testserver"})
+        response = case.call(headers={"Host": "testserver"}, timeout=600)
         answered.append(response.status_code)
         assert response.status_code < 500, response.text
 
