@@ -24,6 +24,7 @@ from assistant.server.logs import logging_to
 from assistant.server.metrics import resident_bytes
 from assistant.server.realtime.keepalive import PatientWebSocket
 from assistant.server.state import ServerState
+from assistant.server.tidying import set_models_aside
 
 _log = logging.getLogger(__name__)
 #: After the time to drain: for handlers to take note that they were cut off.
@@ -197,6 +198,7 @@ async def _serve(
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if loading.done() and loading.exception() is None:
         state.engine = loading.result()
+        set_models_aside()
         state.metrics.models_loaded(max(0, resident_bytes() - before))
         _log.info("ready")
         ready()

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from assistant.server.door import Caller
 from assistant.server.errors import as_api_error, short_reason
+from assistant.server.media import MediaRules
 from assistant.server.realtime.dialogue import Dialogue, DialogueLimits
 from assistant.server.realtime.events_in import ClientEvent, parse
 from assistant.server.realtime.events_out import (
@@ -25,6 +26,7 @@ from assistant.server.realtime.payloads import ErrorDetails
 from assistant.server.realtime.settings import Offer, SessionSettings
 from assistant.server.realtime.wire import WireError
 from assistant.server.state import ServerState
+from assistant.server.tidying import tidy
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +106,7 @@ class Connection:
                     events_out=self._events_out,
                 )
             await self._close(ending)
+        tidy()
 
     def _tell(self, event: str, **extra: Any) -> None:
         _log.info(event, extra={"session": self._settings.id, **extra})
@@ -152,6 +155,7 @@ class Connection:
         return DialogueLimits(
             max_item_chars=self._config.max_text_chars,
             context_tokens=self._config.max_conversation_tokens,
+            images=MediaRules.of(self._config, self._state.engine.models.settings).images,
         )
 
     def _fault(self, faults: "BaseExceptionGroup[Exception]") -> Ending:

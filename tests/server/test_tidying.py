@@ -1,0 +1,46 @@
+"""What a session leaves behind is gone when it has ended."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from assistant.server.tidying import set_models_aside, tidy
+
+
+class Part:
+    other: "Part"
+
+
+@pytest.fixture
+def aside() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+def cycle() -> "weakref.ref[Part]":
+    one, two = Part(), Part()
+    one.other, two.other = two, one
+    return weakref.ref(one)
+
+
+def test_objects_that_refer_to_each_other_are_collected(aside: None) -> None:
+    left = cycle()
+    assert left() is not None
+    tidy()
+    assert left() is None
+
+
+def test_what_is_set_aside_is_not_looked_at_again(aside: None) -> None:
+    model = cycle()  # garbage only once it is set aside, as a model's parts may be
+    held = model()
+    set_models_aside()
+    assert gc.get_freeze_count() > 0
+    del held
+    session = cycle()
+    tidy()
+    assert session() is None
+    assert model() is not None
