@@ -24,7 +24,7 @@ from assistant.server.logs import logging_to
 from assistant.server.metrics import resident_bytes
 from assistant.server.realtime.keepalive import PatientWebSocket
 from assistant.server.state import ServerState
-from assistant.server.tidying import set_models_aside
+from assistant.server.tidying import set_models_aside, share_heaps
 
 _log = logging.getLogger(__name__)
 #: After the time to drain: for handlers to take note that they were cut off.
@@ -165,6 +165,7 @@ def run(
     Raises:
         ConfigError: it may not, or cannot, listen there.
     """
+    share_heaps()
     state = ServerState(config)
     check_exposure(config, state.keys)
     listener = open_socket(config)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from assistant.server.tidying import set_models_aside, tidy
+from assistant.server import tidying
+from assistant.server.tidying import set_models_aside, share_heaps, tidy
 
 
 class Part:
@@ -32,6 +33,15 @@ def test_objects_that_refer_to_each_other_are_collected(aside: None) -> None:
     assert left() is not None
     tidy()
     assert left() is None
+
+
+def test_a_system_without_such_an_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    tidying._of_c.cache_clear()
+    share_heaps()
+    tidy()
+    assert tidying._of_c("malloc_trim") is None
+    tidying._of_c.cache_clear()
 
 
 def test_what_is_set_aside_is_not_looked_at_again(aside: None) -> None:
