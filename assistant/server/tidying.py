@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from functools import cache
 
-
 #: Of the GNU C library's mallopt: how many heaps there may be. Each thread that allocates at the
 #: same time as another gets its own, and free room in one is of no use to the others.
 _M_ARENA_MAX, _ARENAS = -8, 2

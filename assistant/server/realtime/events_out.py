@@ -269,7 +269,7 @@ class AudioDone(_Content):
 
 
 class TranscriptDelta(_Content):
-    """More spoken words; each comes with the sound that says it."""
+    """More words of a spoken answer, as they are written: ahead of the sound that says them."""
 
     type: Literal["response.output_audio_transcript.delta"] = (
         "response.output_audio_transcript.delta"
