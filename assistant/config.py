@@ -1,20 +1,18 @@
 """Settings: what a user may choose, from the environment or a file, checked once at the border."""
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from assistant.errors import ConfigError
+from assistant import settings_file
 
 ENV_PREFIX = "VOXSIGHT_"
+#: The server has settings of its own, which it reads itself.
 SERVER_PREFIX = ENV_PREFIX + "SERVER_"
-#: Names a settings file; it is read before the settings exist, so it is no setting itself.
-CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
 
 
 class Settings(BaseSettings):
@@ -77,46 +75,4 @@ def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
     Raises:
         ConfigError: an unknown key, a value out of range, a file that cannot be read.
     """
-    _refuse_unknown_variables()
-    if file is None and CONFIG_VARIABLE in os.environ:
-        file = Path(os.environ[CONFIG_VARIABLE])
-    values = _read_toml(file) if file else {}
-    values = {k: v for k, v in values.items() if (ENV_PREFIX + k).upper() not in os.environ}
-    values |= {key: value for key, value in overrides.items() if value is not None}
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        raise ConfigError(_one_sentence(error)) from None
-
-
-def _refuse_unknown_variables() -> None:
-    # pydantic-settings ignores unknown variables, so a misspelt one would silently do nothing.
-    # The server has settings of its own, which it checks itself.
-    known = {(ENV_PREFIX + name).upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
-    unknown = sorted(
-        name
-        for name in os.environ
-        if name.startswith(ENV_PREFIX) and not name.startswith(SERVER_PREFIX) and name not in known
-    )
-    if unknown:
-        raise ConfigError(
-            f"Unknown environment variable {unknown[0]}; the known ones are "
-            f"{', '.join(sorted(known))}."
-        )
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read the settings file {file}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The settings file {file} is not valid TOML: {error}.") from None
-
-
-def _one_sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"Unknown setting '{name}'; the known ones are {', '.join(Settings.model_fields)}."
-    return f"Setting '{name}' cannot be {first['input']!r}: {first['msg']}."
+    return settings_file.load(Settings, file, overrides, elsewhere=(SERVER_PREFIX,))

@@ -1,20 +1,15 @@
 """Settings of the server, from the environment or a file, checked once at the border."""
 
-import os
-import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from assistant.errors import ConfigError
-
-ENV_PREFIX = "VOXSIGHT_SERVER_"
-#: Names a settings file; it is read before the settings exist, so it is no setting itself.
-CONFIG_VARIABLE = ENV_PREFIX + "CONFIG"
+from assistant import settings_file
+from assistant.config import SERVER_PREFIX
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -25,7 +20,7 @@ class ServerConfig(BaseSettings):
     Lists are comma-separated in the environment.
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=SERVER_PREFIX, extra="forbid", frozen=True)
 
     # Where it listens, and for whom
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
@@ -126,41 +121,4 @@ def load_server_config(file: Path | None = None, **overrides: Any) -> ServerConf
     Raises:
         ConfigError: an unknown key, a value out of range, a file that cannot be read.
     """
-    _refuse_unknown_variables()
-    if file is None and CONFIG_VARIABLE in os.environ:
-        file = Path(os.environ[CONFIG_VARIABLE])
-    values = _read_toml(file) if file else {}
-    values = {k: v for k, v in values.items() if (ENV_PREFIX + k).upper() not in os.environ}
-    values |= {key: value for key, value in overrides.items() if value is not None}
-    try:
-        return ServerConfig(**values)
-    except ValidationError as error:
-        raise ConfigError(_one_sentence(error)) from None
-
-
-def _refuse_unknown_variables() -> None:
-    known = {(ENV_PREFIX + name).upper() for name in ServerConfig.model_fields} | {CONFIG_VARIABLE}
-    unknown = sorted(v for v in os.environ if v.startswith(ENV_PREFIX) and v not in known)
-    if unknown:
-        raise ConfigError(
-            f"Unknown environment variable {unknown[0]}; the known ones are "
-            f"{', '.join(sorted(known))}."
-        )
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read the settings file {file}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The settings file {file} is not valid TOML: {error}.") from None
-
-
-def _one_sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(ServerConfig.model_fields)
-        return f"Unknown server setting '{name}'; the known ones are {known}."
-    return f"Server setting '{name}' cannot be {first['input']!r}: {first['msg']}."
+    return settings_file.load(ServerConfig, file, overrides, noun="server setting")
