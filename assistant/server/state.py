@@ -75,10 +75,17 @@ class ServerState:
             ("requests", "Requests running, waiting or arriving.", lambda: admission.requests),
             ("running_sessions", "Sessions of all kinds.", lambda: admission.sessions),
             ("session_limit", "Sessions that fit.", lambda: admission.session_limit),
-            # Read by the route of the figures, which runs in the server's loop.
-            ("async_tasks", "Tasks of the server's loop.", lambda: len(asyncio.all_tasks())),
+            ("async_tasks", "Tasks of the server's loop.", _tasks),
         ):
             metrics.watch(name, about, value)
+
+
+def _tasks() -> int:
+    """Tasks of the loop that asks, which for the route of the figures is the server's."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:  # asked from outside of any loop
+        return 0
 
 
 def state_of(connection: HTTPConnection) -> ServerState:

@@ -171,7 +171,7 @@ def test_a_connection_that_falls_silent_is_found(faults: Faults) -> None:
     faults.run(scenario)
 
 
-@chosen(slow_reader_s=0.2, send_buffer_bytes=100_000, ping_interval_s=1.0, ping_timeout_s=1.0)
+@chosen(slow_reader_s=0.2, send_buffer_bytes=100_000)
 def test_a_reader_that_is_too_slow_is_closed(faults: Faults) -> None:
     async def scenario() -> None:
         async with Proxy(faults.live.port) as proxy:

@@ -85,7 +85,8 @@ class Outbox:
                 before = size
         except TimeoutError:
             self._give_up(SlowReaderError("the client takes nothing"))
-        except (OSError, WebSocketDisconnect) as error:
+        except (OSError, WebSocketDisconnect, RuntimeError) as error:
+            # The last is how the server says that it has closed the connection meanwhile.
             self._give_up(ClientGoneError(f"the connection broke: {error!r}"))
         finally:
             self._closed = True
