@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from assistant.cli import ask, bench, doctor, evals, keys, models, serve, speech, talk, train
+from assistant.cli import ask, bench, doctor, evals, keys, models, serve, speech, talk, train, ui
 from assistant.cli.console import remarks
 from assistant.errors import USER_ERRORS
 
@@ -29,6 +29,7 @@ app.command("talk")(talk.talk)
 app.command("train-adapter")(train.train_adapter)
 app.command("doctor")(doctor.doctor)
 app.command("serve")(serve.serve)
+app.command("ui")(ui.ui)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(evals.app, name="eval")

@@ -24,6 +24,9 @@ def serve(
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of the server's settings.")] = None,
+    page: Annotated[
+        bool, typer.Option("--ui", help="Serve the page for a browser at /ui, too.")
+    ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print one line of JSON when the server is ready.")
     ] = False,
@@ -33,6 +36,8 @@ def serve(
     Every setting can also be given as VOXSIGHT_SERVER_<NAME>. The log goes to standard error, one
     line of JSON for each event. Ctrl-C or SIGTERM lets what runs come to its end first.
     """
+    from assistant.cli.ui import app_with_page
+    from assistant.server.app import create_app
     from assistant.server.config import load_server_config
     from assistant.server.lifecycle import run
 
@@ -52,10 +57,11 @@ def serve(
             if json:
                 print_json({"url": url, "pid": os.getpid(), "sessions": limit})
             else:
-                remarks.print(f"Listening on {url} (its page: {url}/docs); Ctrl-C ends it.")
+                where = f"the page is at {url}/ui/" if page else f"the API's page is at {url}/docs"
+                remarks.print(f"Listening on {url}, {where}; Ctrl-C ends it.")
 
     try:
-        run(chosen, load, ready)
+        run(chosen, load, ready, app_with_page if page else create_app)
     finally:
         _forget_unwritten()
 

@@ -38,7 +38,7 @@ async def _in_turn(request: Request) -> AsyncIterator[None]:
 
 
 #: Of routes that use the models.
-_IN_TURN = Depends(_in_turn)
+IN_TURN = Depends(_in_turn)
 
 
 def create_app(state: ServerState) -> FastAPI:
@@ -59,8 +59,8 @@ def create_app(state: ServerState) -> FastAPI:
     app.include_router(realtime.router, tags=["realtime"])
     app.include_router(models.router, tags=["models"])
     for router in (speech.router, transcriptions.router, translations.router):
-        app.include_router(router, tags=["audio"], dependencies=[_IN_TURN])
-    app.include_router(chat.router, tags=["chat"], dependencies=[_IN_TURN])
+        app.include_router(router, tags=["audio"], dependencies=[IN_TURN])
+    app.include_router(chat.router, tags=["chat"], dependencies=[IN_TURN])
     app.include_router(client_secrets.router, tags=["realtime"])
     app.openapi = lambda: _page(app)  # type: ignore[method-assign]
     return app

@@ -215,7 +215,7 @@ class DoorMiddleware:
             return
         connection = HTTPConnection(scope)
         self._door.check_source(connection)
-        if connection.url.path in OPEN_PATHS:
+        if _open(connection.url.path):
             await self._app(scope, receive, send)
             return
         caller = scope[_CALLER] = self._door.identify(connection)
@@ -229,6 +229,11 @@ class DoorMiddleware:
             await send(message)
 
         await self._app(scope, receive, send_with_limits)
+
+
+def _open(path: str) -> bool:
+    """Whether anybody may read what is there: what holds nothing of anyone, the page included."""
+    return path in OPEN_PATHS or path in ("/", "/ui") or path.startswith("/ui/")
 
 
 async def caller(connection: HTTPConnection) -> Caller:
