@@ -17,6 +17,9 @@ from torch.nn import functional as F
 FEW_ROWS = 16
 #: Codes widened at a time: as bfloat16 they stay in the processor's cache.
 _TILE_WEIGHTS = 1 << 21
+#: Rows are filled up to a multiple of this, the height of a matrix unit's tile: the product takes
+#: no longer, and fewer shapes occur. oneDNN compiles a kernel for each and keeps a thousand.
+_ROWS = 16
 #: The operator reads this many weights of a row at once, and past the end of an odd row.
 _WIDTH = 32
 
@@ -70,13 +73,15 @@ class Int8Linear:
     def _widened(self, rows: Tensor) -> Tensor:
         """The product by way of bfloat16, tile after tile in one buffer."""
         out, width = self.codes.shape
+        count = rows.shape[0]
+        rows = F.pad(rows, (0, 0, 0, -count % _ROWS))
         step = min(out, max(1, _TILE_WEIGHTS // width))
         tile = torch.empty(step, width, dtype=rows.dtype)
         product = torch.empty(rows.shape[0], out, dtype=rows.dtype)
         for start in range(0, out, step):
             codes = self.codes[start : start + step]
             product[:, start : start + step] = F.linear(rows, tile[: len(codes)].copy_(codes))
-        return product.mul_(self.scales)
+        return product[:count].mul_(self.scales)
 
 
 def fits_int8(weights: Tensor) -> bool:

@@ -24,7 +24,7 @@ from assistant.server.logs import logging_to
 from assistant.server.metrics import resident_bytes
 from assistant.server.realtime.keepalive import PatientWebSocket
 from assistant.server.state import ServerState
-from assistant.server.tidying import set_models_aside, share_heaps
+from assistant.server.tidying import bound_memory, set_models_aside
 
 _log = logging.getLogger(__name__)
 #: After the time to drain: for handlers to take note that they were cut off.
@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
 
     async def run_until_stopped(self) -> None:
         """Serve until ``stop`` or a signal, and end in good order."""
-        with contextlib.closing(self._listener):
+        with contextlib.closing(self._listener), self._state.leaving:
             await self.serve([self._listener])
 
     def stop(self) -> None:
@@ -165,7 +165,7 @@ def run(
     Raises:
         ConfigError: it may not, or cannot, listen there.
     """
-    share_heaps()
+    bound_memory()
     state = ServerState(config)
     check_exposure(config, state.keys)
     listener = open_socket(config)

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -9,10 +10,16 @@ from functools import cache
 #: Of the GNU C library's mallopt: how many heaps there may be. Each thread that allocates at the
 #: same time as another gets its own, and free room in one is of no use to the others.
 _M_ARENA_MAX, _ARENAS = -8, 2
+#: oneDNN compiles a kernel for each new shape, such as that of a clause of so many phonemes, and
+#: keeps 1,024 of 0.1 to 0.7 MB each, once for torch and once for CTranslate2; torch keeps as many
+#: of what it prepares for them. With 256 first sounds and whole clauses took no longer.
+_KERNEL_CACHES, _KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"), "256"
 
 
-def share_heaps() -> None:
-    """Have few heaps for all threads; to be called before there are many."""
+def bound_memory() -> None:
+    """Few heaps for all threads, few compiled kernels; to be called before models are loaded."""
+    for name in _KERNEL_CACHES:
+        os.environ.setdefault(name, _KERNELS)
     set_option = _of_c("mallopt")
     if set_option is not None:
         set_option(_M_ARENA_MAX, _ARENAS)
