@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine
 from typing import Any
 
-from assistant.ear import Ear, Listener, VoiceActivity
+from assistant.ear import Ear
 from assistant.errors import USER_ERRORS, VoxsightError
 from assistant.events import (
     AudioIn,
@@ -28,9 +27,8 @@ from assistant.events import (
     TextIn,
     TurnEnded,
 )
-from assistant.memory import Memory
-from assistant.reply import Gate, Playback, Reply, Tongue
-from assistant.workers import Worker
+from assistant.reply import Gate, Playback, Reply
+from assistant.session_parts import Parts, SessionConfig
 from audio.pcm import SAMPLE_RATE, Samples, Sound, check_samples
 from audio.spoken_words import SpokenWord
 from audio.turn import (
@@ -40,56 +38,15 @@ from audio.turn import (
     MaybeDone,
     Resumed,
     SpeechStarted,
-    TurnConfig,
     TurnEvent,
 )
-from fusion.adapter import SoftTokens
-from fusion.decoder import DecodeOptions, Decoder, KVCache, TextStream
-from fusion.prompt import PromptBuilder, Turn
-from vision.frames import Frame, FrameOptions, FrameSelector, FrameState
+from fusion.decoder import DecodeOptions, TextStream
+from fusion.prompt import Turn
+from vision.frames import Frame, FrameSelector, FrameState
+
+__all__ = ["Parts", "Session", "SessionConfig"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """All limits of one session.
-
-    Raises VoxsightError for a value out of range.
-    """
-
-    turns: TurnConfig = field(default_factory=TurnConfig)
-    frames: FrameOptions = field(default_factory=FrameOptions)
-    #: Recognition runs again when so much more was said.
-    recognise_every_ms: int = 500
-    #: Events that may wait for the client. One that has not read so many has left, and its session
-    #: ends: to drop some would leave holes in what it hears.
-    waiting_events: int = 1024
-    #: Longest piece of sound that may come in at once.
-    longest_chunk_s: float = 10.0
-    max_answer_tokens: int = 96
-
-    def __post_init__(self) -> None:
-        for name in ("recognise_every_ms", "waiting_events", "longest_chunk_s"):
-            if getattr(self, name) <= 0:
-                raise VoxsightError(f"Expected {name} above 0, got {getattr(self, name)}.")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The models that sessions share, and the threads that they run in."""
-
-    activity: VoiceActivity
-    listener: Listener
-    look: Callable[[Any], SoftTokens]  # takes a picture (PIL, RGB)
-    decoder: Decoder
-    prompts: PromptBuilder
-    new_cache: Callable[[], KVCache]
-    new_memory: Callable[[], Memory]
-    tongue: Tongue
-    listening: Worker
-    looking: Worker
-    thinking: Worker
 
 
 class Session:
