@@ -8,7 +8,7 @@ from typing import Any
 import ctranslate2
 import numpy as np
 
-from audio.asr_decode import Decoded, attempt, best_of, cut_at_times, cut_loop
+from audio.asr_decode import Decoded, attempt, attempt_many, best_of, cut_loop, to_segments
 from audio.asr_types import RecogniseOptions, Segment, Task, Transcript, Word
 from audio.errors import AudioError
 from audio.features.reference import FRAMES_PER_SECOND, HOP, N_FFT
@@ -83,17 +83,30 @@ class Recogniser:
 
     @classmethod
     def load(
-        cls, folder: Path, *, threads: int, compute_type: str = "int8", device: str = "cpu"
+        cls,
+        folder: Path,
+        *,
+        threads: int,
+        workers: int = 1,
+        compute_type: str = "int8",
+        device: str = "cpu",
     ) -> "Recogniser":
-        """Load a CTranslate2 Whisper folder (model.bin, tokenizer.json and its companions)."""
-        if threads < 1:
-            raise AudioError(f"expected 1 or more threads, got {threads}")
+        """Load a CTranslate2 Whisper folder (model.bin, tokenizer.json and its companions).
+
+        ``workers`` windows can be recognised at the same time, each by ``threads`` threads.
+        """
+        if threads < 1 or workers < 1:
+            raise AudioError(f"expected 1 or more threads and workers, got {threads} and {workers}")
         for name in ("model.bin", "config.json"):
             if not (Path(folder) / name).is_file():
                 raise AudioError(f"the Whisper model folder {folder} lacks {name}")
         try:
             model = ctranslate2.models.Whisper(
-                str(folder), device=device, compute_type=compute_type, intra_threads=threads
+                str(folder),
+                device=device,
+                compute_type=compute_type,
+                intra_threads=threads,
+                inter_threads=workers,
             )
         except (RuntimeError, ValueError) as error:
             raise AudioError(f"cannot load the Whisper model {folder}: {error}") from None
@@ -102,6 +115,19 @@ class Recogniser:
     def with_features(self, features: Callable[[int], FeatureStream]) -> "Recogniser":
         """The same model, listening to other features; to compare them."""
         return Recogniser(self._model, self.tokens, features)
+
+    @property
+    def workers(self) -> int:
+        """How many windows can be recognised at the same time."""
+        return int(self._model.num_workers)
+
+    @property
+    def repeatable_in_batches(self) -> bool:
+        """Whether a window's text is the same, to the bit, whatever it shares a batch with.
+
+        Products of whole numbers are; floating-point sums depend on the number of rows.
+        """
+        return bool(self._model.device == "cpu" and self._model.compute_type.startswith("int8"))
 
     @property
     def multilingual(self) -> bool:
@@ -181,10 +207,15 @@ class Recogniser:
 
     def language_of(self, window: Window) -> tuple[str, float]:
         """The likeliest language of a window, with its probability."""
+        languages = self.languages_of(window)
+        return max(languages.items(), key=lambda item: item[1])
+
+    def languages_of(self, window: Window) -> dict[str, float]:
+        """How likely each language is that the model knows, the likeliest first."""
         if not self.multilingual:
-            return "en", 1.0
-        token, probability = self._model.detect_language(window.encoded)[0][0]
-        return str(token)[2:-2], float(probability)
+            return {"en": 1.0}
+        found = self._model.detect_language(window.encoded)[0]
+        return {str(token)[2:-2]: float(likely) for token, likely in found}
 
     def decode(
         self,
@@ -219,6 +250,25 @@ class Recogniser:
             if attempts[-1].is_good(options):
                 return attempts[-1], window
         return cut_loop(best_of(attempts, options), self.tokens), window
+
+    def decode_many(
+        self,
+        windows: Sequence[Window],
+        prompts: list[list[int]],
+        options: RecogniseOptions,
+        *,
+        max_tokens: int,
+    ) -> list[Decoded]:
+        """One attempt at the texts of windows of the same padded length, without sampling."""
+        return attempt_many(
+            self._model,
+            [window.encoded for window in windows],
+            prompts,
+            self.tokens,
+            options,
+            temperature=0.0,
+            max_tokens=max_tokens,
+        )
 
     def add_word_times(
         self,
@@ -316,7 +366,13 @@ class Recognition(Iterator[Segment]):
         if decoded.is_silence(self.options):
             self.seek += frames
             return []
-        segments, done = self._segments(decoded, frames / FRAMES_PER_SECOND)
+        segments, done_s = to_segments(
+            decoded,
+            tokens,
+            frames / FRAMES_PER_SECOND,
+            offset_s=self.seek / FRAMES_PER_SECOND,
+            previous_end_s=self._last_end_s,
+        )
         if self.options.words:
             segments = self.recogniser.add_word_times(
                 window,
@@ -330,29 +386,8 @@ class Recognition(Iterator[Segment]):
             self._context += tokens.text_tokens(decoded.tokens)
         if segments:
             self._last_end_s = segments[-1].end
-        self.seek += done
+        self.seek += max(1, round(done_s * FRAMES_PER_SECOND))
         return segments
-
-    def _segments(self, decoded: Decoded, seconds: float) -> tuple[list[Segment], int]:
-        """The segments of a window of ``seconds`` at ``seek``, and how many frames are done."""
-        tokens = self.recogniser.tokens
-        offset_s = self.seek / FRAMES_PER_SECOND
-        pieces, done_s = cut_at_times(decoded, tokens, seconds)
-        segments = [
-            Segment(
-                start=round(max(offset_s + piece.start_s, self._last_end_s), 3),
-                end=round(max(offset_s + piece.end_s, self._last_end_s), 3),
-                text=text,
-                avg_logprob=decoded.avg_logprob,
-                no_speech_prob=decoded.no_speech_prob,
-                compression_ratio=decoded.compression_ratio,
-                temperature=decoded.temperature,
-                tokens=piece.tokens,
-            )
-            for piece in pieces
-            if (text := tokens.decode(piece.tokens).strip())
-        ]
-        return segments, max(1, round(done_s * FRAMES_PER_SECOND))
 
 
 def _is_silent(samples: Samples) -> bool:

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from audio.asr_types import RecogniseOptions
+import ctranslate2
+import numpy as np
+
+from audio.asr_types import RecogniseOptions, Segment
 from audio.whisper_tokens import WhisperTokens
 
 #: Positions of Whisper's decoder, prompt included.
@@ -61,6 +64,28 @@ def attempt(
 
     The tokens begin with ``prefix``; ``avg_logprob`` takes those for certain.
     """
+    return attempt_many(
+        model,
+        [encoded],
+        [[*prompt, *prefix]],
+        tokens,
+        options,
+        temperature=temperature,
+        max_tokens=text_room(seconds) - len(prefix),
+    )[0]
+
+
+def attempt_many(
+    model: Any,
+    encoded: Sequence[Any],
+    prompts: list[list[int]],
+    tokens: WhisperTokens,
+    options: RecogniseOptions,
+    *,
+    temperature: float,
+    max_tokens: int,
+) -> list[Decoded]:
+    """Decode several windows once, each (1, frames, d) of the same length, with its prompt."""
     search: dict[str, Any] = {"beam_size": options.beam_size}
     if temperature > 0:
         search = {
@@ -69,16 +94,31 @@ def attempt(
             "sampling_topk": 0,
             "sampling_temperature": temperature,
         }
-    room = round(seconds * _TOKENS_PER_SECOND) + _SPARE_TOKENS
-    result = model.generate(
-        encoded,
-        [[*prompt, *prefix]],
-        max_length=min(MAX_LENGTH, len(prompt) + room),
+    results = model.generate(
+        encoded[0] if len(encoded) == 1 else _stacked(encoded),
+        prompts,
+        max_length=min(MAX_LENGTH, len(prompts[0]) + max_tokens),
         max_initial_timestamp_index=_LATEST_START,
         return_scores=True,
         return_no_speech_prob=True,
         **search,
-    )[0]
+    )
+    return [_decoded(result, tokens, temperature) for result in results]
+
+
+def _stacked(encoded: Sequence[Any]) -> Any:
+    """One StorageView of several, on the host; the model moves it to where it is."""
+    host = ctranslate2.Device.cpu
+    views = [view if view.device == "cpu" else view.to_device(host) for view in encoded]
+    return ctranslate2.StorageView.from_array(np.concatenate([np.asarray(v) for v in views]))
+
+
+def text_room(seconds: float) -> int:
+    """How many tokens the text of so much sound may have."""
+    return round(seconds * _TOKENS_PER_SECOND) + _SPARE_TOKENS
+
+
+def _decoded(result: Any, tokens: WhisperTokens, temperature: float) -> Decoded:
     ids: list[int] = result.sequences_ids[0]
     # CTranslate2's score is the mean over the tokens; Whisper's counts the end token too.
     avg_logprob = result.scores[0] * len(ids) / (len(ids) + 1)
@@ -176,3 +216,33 @@ def cut_at_times(
     goes_on = bool(text) or (len(last_two) == 2 and all(map(tokens.is_time, last_two)))
     done = pieces[-1].end_s if pieces and goes_on else seconds
     return pieces, done if done > 0 else seconds
+
+
+def to_segments(
+    decoded: Decoded,
+    tokens: WhisperTokens,
+    seconds: float,
+    *,
+    offset_s: float,
+    previous_end_s: float,
+) -> tuple[list[Segment], float]:
+    """The segments of a window of ``seconds``, and up to where in s the window is done.
+
+    The window begins at ``offset_s``; no segment begins before ``previous_end_s``.
+    """
+    pieces, done_s = cut_at_times(decoded, tokens, seconds)
+    segments = [
+        Segment(
+            start=round(max(offset_s + piece.start_s, previous_end_s), 3),
+            end=round(max(offset_s + piece.end_s, previous_end_s), 3),
+            text=text,
+            avg_logprob=decoded.avg_logprob,
+            no_speech_prob=decoded.no_speech_prob,
+            compression_ratio=decoded.compression_ratio,
+            temperature=decoded.temperature,
+            tokens=piece.tokens,
+        )
+        for piece in pieces
+        if (text := tokens.decode(piece.tokens).strip())
+    ]
+    return segments, done_s

@@ -34,6 +34,8 @@ class Segment:
     compression_ratio: float = 1.0
     temperature: float = 0.0
     tokens: tuple[int, ...] = ()
+    #: Where it was detected for each window by itself; else the transcript's holds.
+    language: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,20 @@
 """A transcript as plain text, SRT, WebVTT or JSON."""
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
+
+from pysubs2 import SSAEvent, SSAFile
 
 from audio.asr_types import Segment, Transcript, Word
 from audio.errors import AudioError
 
 LINE_LENGTH = 42
 LINES = 2
+# A backslash that begins one of SubStation's signs for a space, a line break or a drawing.
+_BREAK = re.compile(r"\\(?=[Nnhp])")
 # A cue does not run through a pause this long, where word times tell of it.
 _PAUSE_S = 1.0
 
@@ -30,22 +35,12 @@ def to_text(transcript: Transcript) -> str:
 
 def to_srt(transcript: Transcript) -> str:
     """SubRip: numbered cues of at most two lines of 42 characters."""
-    blocks = [
-        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
-        + "\n".join(_srt_text(line) for line in cue.lines)
-        for number, cue in enumerate(cues(transcript), start=1)
-    ]
-    return "".join(f"{block}\n\n" for block in blocks)
+    return _written("srt", cues(transcript), _srt_text)
 
 
 def to_vtt(transcript: Transcript) -> str:
-    """WebVTT (W3C), with ``&``, ``<`` and ``>`` escaped."""
-    blocks = [
-        f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n"
-        + "\n".join(_vtt_text(line) for line in cue.lines)
-        for cue in cues(transcript)
-    ]
-    return "".join(f"{block}\n\n" for block in ["WEBVTT", *blocks])
+    """WebVTT (W3C): the same cues, numbered too, with ``&``, ``<`` and ``>`` escaped."""
+    return _written("vtt", cues(transcript), _vtt_text)
 
 
 def to_json(transcript: Transcript) -> str:
@@ -204,11 +199,19 @@ def _wrap(text: str) -> tuple[str, ...] | None:
     return None
 
 
-def _clock(milliseconds: int, mark: str) -> str:
-    seconds, milliseconds = divmod(milliseconds, 1000)
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{mark}{milliseconds:03d}"
+def _written(form: str, shown: Sequence[Cue], escaped: Callable[[str], str]) -> str:
+    """The cues in a format of pysubs2, which holds texts in that of SubStation."""
+    subtitles = SSAFile()
+    for cue in shown:
+        text = "\n".join(escaped(line) for line in cue.lines)
+        subtitles.append(SSAEvent(cue.start_ms, cue.end_ms, _substation_text(text)))
+    # Braces would else be taken for SubStation's tags, and left out.
+    return subtitles.to_string(form, keep_ssa_tags=True)
+
+
+def _substation_text(text: str) -> str:
+    """Line breaks as SubStation has them; a backslash of the text's own must not make one."""
+    return _BREAK.sub("\\\\\N{WORD JOINER}", text).replace("\n", r"\N")
 
 
 def _srt_text(line: str) -> str:

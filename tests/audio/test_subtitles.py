@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pysubs2 import SSAFile
 
 from audio.asr_types import Segment, Transcript, Word
 from audio.errors import AudioError
@@ -42,9 +43,25 @@ def test_srt() -> None:
 
 def test_vtt_is_escaped() -> None:
     assert to_vtt(HELLO) == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nHello, world.\n\n"
-        "01:01:01.250 --> 01:01:02.000\nA &lt; B &amp; C --&gt; D\n\n"
+        "WEBVTT\n\n1\n00:00:00.000 --> 00:00:01.500\nHello, world.\n\n"
+        "2\n01:01:01.250 --> 01:01:02.000\nA &lt; B &amp; C --&gt; D\n\n"
     )
+
+
+def test_what_means_something_to_substation_is_shown_as_it_is() -> None:
+    said = transcript(Segment(0, 1, r"{i1}C:\new \N \h {\p1} m 0 0"))
+    for written in (to_srt(said), to_vtt(said)):
+        shown = written.splitlines()[-2].replace("\N{WORD JOINER}", "")
+        assert shown == r"{i1}C:\new \N \h {\p1} m 0 0"
+
+
+def test_cues_are_read_back_as_they_were_written() -> None:
+    said = transcript(timed(*[(i * 0.5, i * 0.5 + 0.4, f"word{i:02d}") for i in range(30)]))
+    for written in (to_srt(said), to_vtt(said)):
+        read = SSAFile.from_string(written)
+        assert [(e.start, e.end, tuple(e.text.split(r"\N"))) for e in read] == [
+            (cue.start_ms, cue.end_ms, cue.lines) for cue in cues(said)
+        ]
 
 
 def test_json_has_stable_keys() -> None:

@@ -101,8 +101,8 @@ def test_lines_without_marks_are_apart(voice: Voice) -> None:
 
 
 def test_long_text_is_spoken_in_many_pieces(voice: Voice) -> None:
-    sounds = list(voice.stream("dog " * 2000, SpeakOptions(seed=0)))
-    assert len(sounds) > 20
+    sounds = list(voice.stream("dog " * 500, SpeakOptions(seed=0)))
+    assert len(sounds) > 5
 
 
 @pytest.mark.parametrize("text", ["", "   \n", "...!?", "👋🏽 😀", "---", "**"])
