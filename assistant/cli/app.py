@@ -7,7 +7,21 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from assistant.cli import ask, bench, doctor, evals, keys, models, serve, speech, talk, train, ui
+from assistant.cli import (
+    ask,
+    bench,
+    doctor,
+    dub,
+    evals,
+    keys,
+    models,
+    serve,
+    speech,
+    talk,
+    train,
+    transcribe,
+    ui,
+)
 from assistant.cli.console import remarks
 from assistant.errors import USER_ERRORS
 
@@ -23,7 +37,8 @@ app = typer.Typer(
 )
 app.command("demo")(ask.demo)
 app.command("ask")(ask.ask)
-app.command("transcribe")(speech.transcribe)
+app.command("transcribe")(transcribe.transcribe)
+app.command("dub")(dub.dub)
 app.command("speak")(speech.speak)
 app.command("talk")(talk.talk)
 app.command("train-adapter")(train.train_adapter)
@@ -42,7 +57,11 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command; returns its exit code: 0 done, 2 bad input, 130 interrupted."""
+    """Runs one command; returns its exit code.
+
+    0: done; 1: a batch has ended, but some of it failed and is listed; 2: bad input, or nothing
+    could be done; 130: interrupted.
+    """
     try:
         code = app(arguments, prog_name="voxsight", standalone_mode=False)
     except USER_ERRORS as error:

@@ -201,3 +201,32 @@ def load(
             progress=lambda doing: status.update(doing.capitalize()),
         )
     _show("The server under load", report.summary(), json)
+
+
+@app.command()
+def batch(
+    data: Annotated[Path, typer.Option(help="Folder of recordings with transcripts.tsv.")],
+    model: Annotated[str | None, typer.Option(help="Recogniser; see 'models list'.")] = None,
+    beam: Annotated[int, typer.Option(min=1, help="Of both; 1 is greedy.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1, help="Of sound, at least.")] = 600.0,
+    rounds: Rounds = 3,
+    words: Annotated[bool, typer.Option(help="Find the times of words, too.")] = True,
+    json: Json = False,
+) -> None:
+    """Many recordings through one recogniser, against faster-whisper's batched pipeline."""
+    from assistant.bench.batch import measure_batch, steps
+
+    models = Models(load_settings(recogniser=model), PullBars(), remarks.print)
+    folder = models.folder(models.settings.recogniser)
+    with counted("Recognising", steps(rounds)) as advance:
+        report = measure_batch(
+            data,
+            folder,
+            beam=beam,
+            threads=models.settings.threads,
+            seconds=seconds,
+            rounds=rounds,
+            words=words,
+            progress=advance,
+        )
+    _show("Many recordings, in batches", report.summary(), json)

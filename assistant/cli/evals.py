@@ -131,3 +131,51 @@ def vision(
         results.print(table)
     if json:
         print_json(report.summary())
+
+
+@app.command()
+def dub(
+    language: Annotated[
+        list[str] | None, typer.Option(help="Of the sample speech; may be repeated; default: all.")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for the film, the dub and its report.")
+    ] = None,
+    details: Details = True,
+    json: Json = False,
+) -> None:
+    """A film of many languages into English: fit, words understood, loudness, the same picture."""
+    from tempfile import TemporaryDirectory
+
+    from assistant.evals.dub import measure_dub
+
+    models = Models(load_settings(recogniser="whisper-base"), PullBars(), remarks.print)
+    with TemporaryDirectory() as scratch, remarks.status("Starting") as status:
+        measured = measure_dub(
+            models,
+            keep or Path(scratch),
+            languages=language,
+            progress=lambda step: status.update(
+                f"{step.stage.capitalize()}, {step.done} of {step.total}"
+            ),
+        )
+    if details:
+        table = make_table(
+            "Lines, as they are in the written file",
+            *("slot s", "end", "silent", "rate", "said", "heard"),
+            numbers=("slot s", "end", "silent", "rate"),
+        )
+        for line in measured.lines:
+            table.add_row(
+                f"{(line.slot[1] - line.slot[0]) / 1000:.1f}",
+                f"{line.end_error_ms:+d} ms",
+                f"{line.silence_ms} ms",
+                f"{line.rate:.2f}",
+                line.wording,
+                line.heard,
+            )
+        results.print(table)
+        for key, value in measured.summary().items():
+            results.print(f"{key}: {value}")
+    if json:
+        print_json(measured.summary())

@@ -1,90 +1,14 @@
-"""``voxsight transcribe`` and ``voxsight speak``: files of speech to text, and text to a file."""
+"""``voxsight speak``: a text to a sound file."""
 
-from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from assistant.cli.console import PullBars, counted, print_json, remarks, say
 from assistant.config import load_settings
-from assistant.errors import USER_ERRORS, VoxsightError
 from assistant.loading import Models
-
-
-class Format(StrEnum):
-    """How a transcript is written."""
-
-    TEXT = "text"
-    JSON = "json"
-    SRT = "srt"
-    VTT = "vtt"
-
-
-def transcribe(
-    files: Annotated[list[Path], typer.Argument(help="Sound or video files.")],
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to write it.")] = (
-        Format.TEXT
-    ),
-    language: Annotated[
-        str | None, typer.Option(help="A code such as en or de; detected when left out.")
-    ] = None,
-    translate: Annotated[bool, typer.Option(help="Translate into English.")] = False,
-    words: Annotated[bool, typer.Option(help="Give each word its time.")] = False,
-    model: Annotated[str | None, typer.Option(help="Recogniser; see 'models list'.")] = None,
-) -> None:
-    """Write down what is said in files, with times."""
-    from audio.asr_types import RecogniseOptions
-
-    name = model or ("whisper-base" if translate or language not in (None, "en") else None)
-    models = Models(load_settings(recogniser=name), PullBars(), remarks.print)
-    options = RecogniseOptions(
-        language=language,
-        task="translate" if translate else "transcribe",
-        words=words,
-        beam_size=models.settings.recogniser_beam,
-    )
-    failures = []
-    for file in files:
-        try:
-            _transcribe_one(models, file, options, format, titled=len(files) > 1)
-        except USER_ERRORS as error:
-            if len(files) == 1:
-                raise
-            failures.append(str(error))
-            remarks.print(f"[red]{error}[/red]", markup=True)
-    if failures:
-        raise VoxsightError(f"{len(failures)} of {len(files)} files could not be transcribed.")
-
-
-def _transcribe_one(
-    models: Models, file: Path, options: Any, form: Format, *, titled: bool
-) -> None:
-    from assistant.inputs import media_limits
-    from audio import subtitles
-    from audio.asr_types import Segment
-    from audio.media import read_sound
-
-    sound = read_sound(file, limits=media_limits(models.settings))
-    with counted(f"Transcribing {file.name}", max(1, round(sound.duration_s))) as advance:
-        done = 0
-
-        def step(segment: Segment) -> None:
-            nonlocal done
-            advance(max(0, round(segment.end) - done))
-            done = max(done, round(segment.end))
-
-        transcript = models.recogniser.transcribe(sound, options, step)
-    write = {
-        Format.TEXT: subtitles.to_text,
-        Format.JSON: subtitles.to_json,
-        Format.SRT: subtitles.to_srt,
-        Format.VTT: subtitles.to_vtt,
-    }[form]
-    if titled and form is not Format.JSON:
-        say(f"== {file}")
-    say(write(transcript).rstrip("\n"))
 
 
 def speak(
