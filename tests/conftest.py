@@ -1,10 +1,15 @@
-"""What all tests share: the model store, and no thread pool larger than the machine."""
+"""What all tests share: the model store, and the models themselves, loaded once."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    # Most tests need none of the models' libraries.
+    from assistant.server.engine import Engine
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if not Path("/proc/driver/nvidia/gpus").exists():
@@ -20,3 +25,14 @@ def model_folder() -> Callable[[str], Path]:
 
     store = ModelStore(load_settings())
     return store.folder
+
+
+@pytest.fixture(scope="session")
+def live_engine(model_folder: Callable[[str], Path]) -> "Iterator[Engine]":
+    """The real models, loaded once for all tests; use it with the mark ``models``."""
+    from assistant.config import load_settings
+    from assistant.server.engine import Engine
+
+    engine = Engine.load(load_settings())
+    yield engine
+    engine.close()

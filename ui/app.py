@@ -11,10 +11,10 @@ import gradio as gr
 #: Scripts, styles and HTML that a browser may fetch, all below this folder.
 FILES = Path(__file__).parent
 #: The tabs, in order; ``page/<name in lower case>.html`` is the content of each.
-TABS = ("Talk", "Transcribe", "Speak", "Models")
+TABS = ("Talk", "Transcribe", "Speak", "Dub", "Models")
 #: In the order in which they count. One file with ``@import`` would not do: the frame resolves
 #: those from its own address.
-STYLES = ("page", "page/basics", "page/fields", "page/talk", "page/tabs", "page/narrow")
+STYLES = ("page", "page/basics", "page/fields", "page/talk", "page/tabs", "page/dub", "page/narrow")
 _SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _SYSTEM_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 

@@ -56,7 +56,8 @@
  *   problem     { code, message, fatal, retryMs? }  a sentence for people; see faults.js for codes
  *   session     the session in force
  *   item        { item, gone }             an item came, changed or went
- *   transcript  { itemId, text, tentative, final }   the user's words; `text` is sure
+ *   transcript  { itemId, text, tentative, final }   the user's words; `text` is sure, what comes
+ *               after it is not. While the key of push-to-talk is held all are tentative
  *   answer      { itemId, text, final }    the assistant's words as they are written
  *   word        { itemId, index, start, end }  the word being spoken: characters of the text;
  *               index -1 when nothing is spoken
@@ -338,7 +339,7 @@ export class VoxsightClient extends EventTarget {
     if (live) await this._dialogue.interrupt();
     for (const item of [...this.conversation.items]) {
       if (live) this.send({ type: "conversation.item.delete", item_id: item.id });
-      else this._tell("item", this.conversation.remove(item.id));
+      else for (const change of this.conversation.remove(item.id)) this._tell("item", change);
     }
   }
 

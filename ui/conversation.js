@@ -35,20 +35,26 @@ export class Conversation {
    * Follows one server event.
    *
    * @param {any} event
-   * @returns {{ item: TalkItem, gone: boolean } | null} what changed
+   * @returns {{ item: TalkItem, gone: boolean }[]} what changed
    */
   follow(event) {
-    if (event.type === "conversation.item.deleted") return this.remove(event.item_id);
-    const item = this._changed(event);
-    return item ? { item, gone: false } : null;
+    switch (event.type) {
+      case "conversation.item.deleted":
+        return this.remove(event.item_id);
+      case "input_audio_buffer.cleared":
+        return this._dropEmpty();
+      case "input_audio_buffer.speech_started":
+        return [...this._dropEmpty(), { item: this._open(event.item_id, "user"), gone: false }];
+      default: {
+        const item = this._changed(event);
+        return item ? [{ item, gone: false }] : [];
+      }
+    }
   }
 
   /** @returns {TalkItem | null | undefined} */
   _changed(event) {
     switch (event.type) {
-      case "input_audio_buffer.speech_started":
-        this._dropEmpty();
-        return this._open(event.item_id, "user");
       case "conversation.item.added":
       case "conversation.item.done":
         return this._place(event.item, event.previous_item_id);
@@ -59,7 +65,7 @@ export class Conversation {
       case `${TRANSCRIPTION}failed`:
         return this._write(event.item_id, (text) => text, "failed");
       case "voxsight.input_audio_transcription.tentative":
-        return this._set(event.item_id, { tentative: event.text });
+        return Object.assign(this._open(event.item_id, "user"), { tentative: event.text });
       case "response.output_text.delta":
       case "response.output_audio_transcript.delta":
         return this._write(event.item_id, (text) => text + event.delta);
@@ -74,7 +80,13 @@ export class Conversation {
 
   /** Speech that came to nothing leaves no trace. */
   _dropEmpty() {
-    this.items = this.items.filter((item) => this._placed.has(item) || item.text !== "");
+    return this._drop((item) => !this._placed.has(item) && item.text === "");
+  }
+
+  _drop(unwanted) {
+    const gone = this.items.filter(unwanted);
+    this.items = this.items.filter((item) => !gone.includes(item));
+    return gone.map((item) => ({ item, gone: true }));
   }
 
   _open(id, role) {
@@ -132,12 +144,9 @@ export class Conversation {
     return this._set(id, { call: { callId, name, arguments: json } });
   }
 
-  /** @param {string} id @returns {{ item: TalkItem, gone: boolean } | null} */
+  /** @param {string} id @returns {{ item: TalkItem, gone: boolean }[]} */
   remove(id) {
-    const item = this.find(id);
-    if (!item) return null;
-    this.items.splice(this.items.indexOf(item), 1);
-    return { item, gone: true };
+    return this._drop((item) => item.id === id);
   }
 
   /** An answer was heard as far as `text`, and no more of it ever will be. */
@@ -145,13 +154,19 @@ export class Conversation {
     return this._set(id, { text, heard: text, status: "incomplete" });
   }
 
-  /** The session broke: nothing that was under way will be finished. */
+  /**
+   * The session broke: nothing that was under way will be finished.
+   *
+   * @returns {{ item: TalkItem, gone: boolean }[]} what changed
+   */
   broke() {
-    this.items = this.items.filter((item) => item.text || item.images.length || item.call);
-    for (const item of this.items) {
+    const gone = this._drop((item) => !item.text && !item.images.length && !item.call);
+    const cut = this.items.filter((item) => item.tentative || item.status === "in_progress");
+    for (const item of cut) {
       item.tentative = "";
       if (item.status === "in_progress") item.status = "incomplete";
     }
+    return [...gone, ...cut.map((item) => ({ item, gone: false }))];
   }
 
   /**

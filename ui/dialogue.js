@@ -100,7 +100,7 @@ export class Dialogue {
     this._hearing = this._waiting = false;
     this._response = null;
     for (const { item, text } of await this._speaking.stop()) this._cut(item, text);
-    this.conversation.broke();
+    this._changed(this.conversation.broke());
   }
 
   /** @param {import("./sound.js").PlayerReport} report what the player did */
@@ -121,10 +121,13 @@ export class Dialogue {
   /** Follows one server event. @param {any} event */
   follow(event) {
     this.clock.follow(event);
-    const change = this.conversation.follow(event);
-    if (change) this._around.tell("item", change);
+    this._changed(this.conversation.follow(event));
     if (this.asking.follow(event) && event.type === "error") return;
     this._mean(event);
+  }
+
+  _changed(changes) {
+    for (const change of changes) this._around.tell("item", change);
   }
 
   _mean(event) {

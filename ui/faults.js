@@ -4,7 +4,7 @@
  * Codes: insecure_context, unsupported_browser, microphone_refused, microphone_missing,
  * microphone_busy, microphone_lost, camera_refused, camera_missing, camera_busy, camera_lost,
  * sound_blocked, picture_unreadable, server_unreachable, server_full, server_restarting,
- * connection_lost, key_refused, page_refused, session_refused, session_expired, server_failed,
+ * connection_lost, limit_reached, key_refused, page_refused, session_refused, session_expired, server_failed,
  * slow_connection, event_refused, not_connected.
  */
 
@@ -33,6 +33,7 @@ const SENTENCES = {
   server_full: "The server is full.",
   server_restarting: "The server is shutting down or starting again.",
   connection_lost: "The connection to the server was lost.",
+  limit_reached: "This key has reached its limit; wait a little and try again.",
   key_refused: "The server did not accept the key; check it, or ask its operator for a new one.",
   page_refused: "The server takes no calls from this page; its operator can allow its address.",
   session_refused: "The server refused the session.",
@@ -76,8 +77,23 @@ export function deviceError(device, error) {
   return new VoxsightError(`${device}_${kind}`, { cause: error });
 }
 
-/** Close codes after which the same connection may succeed a little later. */
-const PASSING = { 1001: "server_restarting", 1006: "connection_lost", 1012: "server_restarting" };
+/** Close codes after which the same connection may succeed a little later; 4000 and more are 4000
+ *  and the HTTP status that a handshake would have had. */
+const PASSING = {
+  1001: "server_restarting",
+  1006: "connection_lost",
+  1012: "server_restarting",
+  1013: "server_full",
+  4429: "limit_reached",
+};
+const FINAL = {
+  1008: "session_refused",
+  1009: "session_refused",
+  4400: "session_refused",
+  4401: "key_refused",
+  4403: "page_refused",
+  4404: "session_refused",
+};
 
 /**
  * What a close frame means (RFC 6455, and the server's own use of it).
@@ -88,12 +104,7 @@ const PASSING = { 1001: "server_restarting", 1006: "connection_lost", 1012: "ser
 export function closeError({ code, reason }, expired = false) {
   if (expired) return new VoxsightError("session_expired", { message: reason });
   if (code in PASSING) return new VoxsightError(PASSING[code], { message: reason });
-  if (code === 1013) return new VoxsightError("server_full", { message: reason });
-  const refused = code === 1008 || code === 1009;
-  return new VoxsightError(refused ? "session_refused" : "server_failed", {
-    message: reason,
-    fatal: true,
-  });
+  return new VoxsightError(FINAL[code] ?? "server_failed", { message: reason, fatal: true });
 }
 
 const REFUSALS = { 401: "key_refused", 403: "page_refused", 503: "server_restarting" };
@@ -120,6 +131,8 @@ export async function handshakeError(socketUrl, key) {
     if (status === 200 || !(status in REFUSALS)) return new VoxsightError("connection_lost");
     return new VoxsightError(REFUSALS[status], { message, fatal: status !== 503 });
   } catch (cause) {
-    return new VoxsightError("server_unreachable", { cause });
+    // Of a server that takes no calls from this page an answer comes that cannot be read.
+    const there = await fetch(new URL("/readyz", base), { mode: "no-cors" }).catch(() => null);
+    return new VoxsightError(there ? "page_refused" : "server_unreachable", { cause, fatal: !!there });
   }
 }

@@ -20,7 +20,7 @@ export function endpoint(url) {
 /**
  * Keeps a session open.
  *
- * After a close that may pass (1001, 1006, 1012, 1013, or the end of a session's longest time) it
+ * After a close that may pass (1001, 1006, 1012, 1013, 4429, or the end of a session's longest time) it
  * waits and opens another one: `firstMs`, doubled each time up to `longestMs`, of which a random
  * half to all, so that not all pages of a server come back at once.
  */

@@ -2,14 +2,34 @@
 
 import { Loaded } from "./page/api.js";
 import { bytes, make } from "./page/dom.js";
+import { startDub } from "./page/dub.js";
 import { startModels } from "./page/models.js";
 import { startSpeak } from "./page/speak.js";
 import { startTalk } from "./page/talk.js";
 import { startTranscribe } from "./page/transcribe.js";
 
-const PANELS = { talk: startTalk, transcribe: startTranscribe, speak: startSpeak, models: startModels };
+const PANELS = {
+  talk: startTalk,
+  transcribe: startTranscribe,
+  speak: startSpeak,
+  dub: startDub,
+  models: startModels,
+};
 
-const text = async (file) => (await fetch(new URL(`page/${file}`, import.meta.url))).text();
+const AGAIN_MS = 1000;
+
+/** A file beside this one; asked for until it comes, for the server may just be starting again. */
+async function text(file) {
+  for (;;) {
+    try {
+      const response = await fetch(new URL(`page/${file}`, import.meta.url));
+      if (response.ok) return await response.text();
+    } catch {
+      // Nobody answered, or not to the end.
+    }
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+  }
+}
 
 /** Calls `change` now and whenever the frame changes: it makes and drops elements as it likes. */
 function always(change) {

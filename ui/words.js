@@ -10,6 +10,7 @@
 const PAUSES = { ",": 3, ";": 4, ":": 4, ".": 6, "!": 6, "?": 6, "…": 6 };
 const DIGIT = 4; // "7" is spoken as "seven"
 const FIRST_MS = 66; // per unit, of a voice at its usual pace
+const LOOK_AHEAD = 6; // words of the text that the server may have left unspoken
 
 /**
  * @typedef {object} TextWord
@@ -52,7 +53,7 @@ export class SpokenText {
     this._text = "";
     /** @type {TextWord[]} */
     this.words = [];
-    /** Where each word begins, in ms, as far as the server told. @type {number[]} */
+    /** When words begin, as far as the server told. @type {{ place: number, ms: number }[]} */
     this._times = [];
     this._totalMs = null;
     this._last = -1;
@@ -65,9 +66,14 @@ export class SpokenText {
     this.words = wordsOf(text);
   }
 
-  /** @param {{ start_ms: number }[]} words the times of the next words, from the server */
-  time(words) {
-    this._times.push(...words.map((word) => word.start_ms));
+  /** @param {{ text: string, start_ms: number }[]} told the times of the next words */
+  time(told) {
+    for (const { text, start_ms: ms } of told) {
+      const next = (this._times.at(-1)?.place ?? -1) + 1;
+      const ahead = this.words.slice(next, next + LOOK_AHEAD);
+      const found = ahead.findIndex(({ start, end }) => this._text.slice(start, end) === text);
+      this._times.push({ place: next + Math.max(0, found), ms });
+    }
   }
 
   /** @param {number} ms how long all of its sound is */
@@ -92,7 +98,7 @@ export class SpokenText {
   }
 
   _timed(ms) {
-    return this._times.findLastIndex((start) => start <= ms);
+    return this._times.findLast((word) => word.ms <= ms)?.place ?? -1;
   }
 
   _guessed(ms) {

@@ -80,7 +80,7 @@ def _middleware(state: ServerState) -> list[Middleware]:
         headers = Middleware(
             CORSMiddleware,
             allow_origins=list(config.allowed_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["x-request-id", "retry-after"],
         )

@@ -8,6 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from assistant.server.config import ServerConfig
 from assistant.server.errors import ApiError
 
+#: Where films are sent, which are larger than recordings.
+DUBS = "/v1/voxsight/dubs"
 #: The fields beside the file of an upload, and the lines between them.
 _FORM_BYTES = 256 * 2**10
 
@@ -24,7 +26,8 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        body = _Body(receive, self._limit(headers), self._config.upload_idle_s)
+        limit = self._limit(scope.get("path", ""), headers)
+        body = _Body(receive, limit, self._config.upload_idle_s)
         body.check_length(headers.get("content-length"))
         try:
             await self._app(scope, body.receive, body.sending(send))
@@ -35,9 +38,10 @@ class BodyLimitMiddleware:
         if body.refusal is not None and not body.started:
             raise body.refusal
 
-    def _limit(self, headers: Headers) -> int:
+    def _limit(self, path: str, headers: Headers) -> int:
         if headers.get("content-type", "").lower().startswith("multipart/"):
-            return self._config.max_upload_bytes + _FORM_BYTES
+            most = self._config.max_film_bytes if path == DUBS else self._config.max_upload_bytes
+            return most + _FORM_BYTES
         return self._config.max_json_bytes
 
 

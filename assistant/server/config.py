@@ -52,6 +52,8 @@ class ServerConfig(BaseSettings):
     )
     max_requests: int = Field(4, ge=1, description="HTTP requests that are worked on at once.")
     max_waiting_requests: int = Field(16, ge=0, description="HTTP requests that wait for that.")
+    max_dubs_waiting: int = Field(4, ge=1, description="Films that wait to be dubbed.")
+    dub_keep_s: float = Field(3600.0, gt=0, description="Dubs are kept so long after they end.")
     retry_after_s: int = Field(5, ge=1, description="When a client that was refused may return.")
     max_connections: int = Field(256, ge=1, description="Open connections of all kinds.")
 
@@ -59,6 +61,7 @@ class ServerConfig(BaseSettings):
     max_upload_bytes: int = Field(25 * 2**20, gt=0, description="Largest file of an upload.")
     max_json_bytes: int = Field(32 * 2**20, gt=0, description="Largest JSON body.")
     max_message_bytes: int = Field(16 * 2**20, gt=0, description="Largest WebSocket message.")
+    max_film_bytes: int = Field(512 * 2**20, gt=0, description="Largest film to be dubbed.")
     max_audio_s: float = Field(2 * 3600.0, gt=0, description="Longest recording, decoded.")
     max_text_chars: int = Field(100_000, gt=0, description="Longest text of one request.")
     upload_idle_s: float = Field(20.0, gt=0, description="A body may pause for so long.")

@@ -21,6 +21,10 @@ _log = logging.getLogger(__name__)
 _LONGEST_REASON = 123
 _ERROR = "voxsight.error"
 _TRY_LATER, _POLICY, _INTERNAL = 1013, 1008, 1011
+#: Of the codes that applications may choose (RFC 6455, section 7.4.2): this and the status.
+_REFUSED = 4000
+#: Pages of others learn nothing of the server.
+_NOT_FOR_PAGES = frozenset(("host_not_allowed", "origin_not_allowed"))
 
 
 class ApiError(VoxsightError):
@@ -118,16 +122,21 @@ def kind_of_error(scope: Scope) -> str | None:
 async def _refuse(websocket: WebSocket, told: ApiError) -> None:
     """Tell a WebSocket by the status of its handshake or a close code.
 
-    A server that is full accepts and closes with 1013: a browser is told nothing of a handshake
-    that failed.
+    A page's script is told nothing of a handshake that failed. So a page that may call is let in
+    and told by the close frame: 4000 and the status, such as 4401 for a wrong key. A server that
+    cannot now closes with 1013, whoever asks.
     """
-    if websocket.application_state is WebSocketState.CONNECTING and told.status != 503:
-        await websocket.send_denial_response(JSONResponse(told.body(), told.status, told.headers))
-        return
-    if websocket.application_state is WebSocketState.CONNECTING:
+    code, waiting = close_code(told.status), WebSocketState.CONNECTING
+    if websocket.application_state is waiting and told.status != 503:
+        if "origin" not in websocket.headers or told.code in _NOT_FOR_PAGES:
+            body = JSONResponse(told.body(), told.status, told.headers)
+            await websocket.send_denial_response(body)
+            return
+        code = _REFUSED + told.status
+    if websocket.application_state is waiting:
         await websocket.accept(subprotocol=offered_subprotocol(websocket))
     if websocket.application_state is WebSocketState.CONNECTED:
-        await websocket.close(close_code(told.status), short_reason(told.message))
+        await websocket.close(code, short_reason(told.message))
 
 
 def offered_subprotocol(connection: HTTPConnection) -> str | None:

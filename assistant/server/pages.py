@@ -17,8 +17,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assistant.server.app import IN_TURN
+from assistant.server.dubbing import dubbed
+from assistant.server.dubs import Dubs, Work
 from assistant.server.exchange import Exchange
-from assistant.server.http import loaded, timed
+from assistant.server.http import dubs, loaded, timed
 
 PATH = "/ui"
 FILES_PATH = PATH + "/files"
@@ -34,12 +36,14 @@ _FOREIGN = re.compile(rb'\s*<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')
 _ICON = f'<link rel="icon" type="image/svg+xml" href="{FILES_PATH}/mark.svg">'.encode()
 
 
-def mount_page(app: FastAPI) -> None:
+def mount_page(app: FastAPI, dub: Work = dubbed) -> None:
     """Serve the page of ``app``'s server at ``/ui``, with the API's extensions that it needs."""
     from ui.app import FILES
 
+    app.state.dubs = Dubs(app.state.server, dub)
     app.state.exchange = Exchange(app.state.server)
     app.include_router(loaded.router)
+    app.include_router(dubs.router)
     app.include_router(timed.router, dependencies=[IN_TURN])
     app.add_api_route("/", _to_page, include_in_schema=False)
     app.mount(FILES_PATH, _Files(directory=FILES))

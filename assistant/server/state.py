@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from starlette.requests import HTTPConnection
 
@@ -39,6 +40,8 @@ class ServerState:
         self.keys = KeyFile(config.keys_file)
         self.tokens = Tokens(config, wall)
         self.door = Door(config, self.keys, self.tokens, self.admission, now)
+        #: What is to be done when the server has ended.
+        self.leaving = ExitStack()
         self._engine: Engine | None = None
         self._watch()
         if engine is not None:

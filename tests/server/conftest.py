@@ -1,23 +1,18 @@
 """Servers for all tests: with fake models in the process, and with the real ones behind a port."""
 
-import asyncio
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from assistant.config import load_settings
 from assistant.server.app import create_app
 from assistant.server.config import ServerConfig
 from assistant.server.engine import Engine
-from assistant.server.lifecycle import Server, address_of, open_socket
 from assistant.server.state import ServerState
+from tests.live import Live, running
 from tests.server.fakes import FakeEngine
 
 MakeClient = Callable[..., TestClient]
@@ -69,47 +64,6 @@ def make_client(make_state: Callable[..., ServerState]) -> Iterator[MakeClient]:
         yield make
 
 
-@dataclass(frozen=True)
-class Live:
-    """A server behind a real port."""
-
-    base_url: str  # http://127.0.0.1:PORT
-    state: ServerState
-    loop: asyncio.AbstractEventLoop
-
-    @property
-    def ws_url(self) -> str:
-        return self.base_url.replace("http://", "ws://")
-
-    @property
-    def port(self) -> int:
-        return int(self.base_url.rpartition(":")[2])
-
-
-@contextmanager
-def running(state: ServerState) -> Iterator[Live]:
-    """A server in a thread, on a free port; ``state.config.port`` should be 0."""
-    listener = open_socket(state.config)
-    url = address_of(state.config, listener)
-    server = Server(create_app(state), state, listener)
-    loops: list[asyncio.AbstractEventLoop] = []
-
-    async def main() -> None:
-        loops.append(asyncio.get_running_loop())
-        await server.run_until_stopped()
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()), name="test-server")
-    thread.start()
-    try:
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        yield Live(url, state, loops[0])
-    finally:
-        server.stop()
-        server.stop()
-        thread.join()
-
-
 @pytest.fixture
 def fake_server(make_state: Callable[..., ServerState]) -> Iterator[Callable[..., Live]]:
     """Makes servers with fake models behind real ports; takes settings by name."""
@@ -119,14 +73,6 @@ def fake_server(make_state: Callable[..., ServerState]) -> Iterator[Callable[...
             return stack.enter_context(running(make_state(**({"port": 0} | chosen))))
 
         yield make
-
-
-@pytest.fixture(scope="session")
-def live_engine(model_folder: Callable[[str], Path]) -> Iterator[Engine]:
-    """The real models, loaded once for all tests; use it with the mark ``models``."""
-    engine = Engine.load(load_settings())
-    yield engine
-    engine.close()
 
 
 @pytest.fixture(scope="session")

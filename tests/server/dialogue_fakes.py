@@ -171,7 +171,11 @@ class Client:
     """One client of a dialogue: what it sends, and all that it was sent."""
 
     def __init__(
-        self, world: World, limits: DialogueLimits | None = None, kind: Any = "realtime"
+        self,
+        world: World,
+        limits: DialogueLimits | None = None,
+        kind: Any = "realtime",
+        extensions: Any = (),
     ) -> None:
         self.events: list[ServerEvent] = []
         self.world = world
@@ -187,6 +191,7 @@ class Client:
             caller=world.caller,  # type: ignore[arg-type]
             metrics=Metrics(),
             name="sess_1",
+            extensions=extensions,
         )
 
     def _receive(self, event: ServerEvent) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from assistant.answering import Workers
 from assistant.config import Settings
+from assistant.models import ModelStore
 from assistant.prompts import load_prompts
 from assistant.reply import Tongue
 from assistant.server.engine import Engine
@@ -251,8 +252,10 @@ class FakeEngine(Engine):
             looking=workers.look,
             thinking=workers.think,
         )
+        settings = Settings()
         models: Any = SimpleNamespace(
-            settings=Settings(),
+            settings=settings,
+            store=ModelStore(settings),
             prompts=load_prompts(),
             recogniser=recogniser,
             voice=voice,

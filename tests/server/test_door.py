@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
 
 from assistant.errors import ConfigError
 from assistant.server.door import check_exposure
@@ -207,3 +208,33 @@ def test_sessions_of_a_key(make_client: Any) -> None:
         assert refused.value.status_code == 429
     with client.websocket_connect("/v1/realtime", headers=bearer(secret)) as websocket:
         assert websocket.receive_json()["type"] == "session.created"
+
+
+def test_a_page_is_told_by_the_close_code_why_it_may_not(make_client: Any) -> None:
+    """A browser shows its scripts nothing of a handshake that failed."""
+    client = make_client(host="0.0.0.0", key_sessions=1)
+    _, secret = client.app.state.server.keys.create("ann")
+    origin = "http://testserver"
+
+    def talk(key: str, path: str = "/v1/realtime") -> Any:
+        offered = ["realtime", f"openai-insecure-api-key.{key}"]
+        return client.websocket_connect(path, subprotocols=offered, headers={"Origin": origin})
+
+    def told(websocket: Any) -> tuple[int, str]:
+        with pytest.raises(WebSocketDisconnect) as closed:
+            websocket.receive_text()
+        return closed.value.code, closed.value.reason
+
+    with talk("vx-wrong") as websocket:
+        code, reason = told(websocket)
+        assert code == 4401
+        assert "unknown or revoked" in reason
+    with talk(secret, "/v1/realtime?model=other") as websocket:
+        assert told(websocket)[0] == 4404
+    with talk(secret, "/v1/realtime?extensions=telepathy") as websocket:
+        assert told(websocket)[0] == 4400
+    with talk(secret) as running, talk(secret) as websocket:
+        assert running.receive_json()["type"] == "session.created"
+        code, reason = told(websocket)
+        assert code == 4429
+        assert "1 sessions open" in reason

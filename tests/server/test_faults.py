@@ -17,7 +17,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from tests.server.conftest import Live
+from tests.live import Live
 from tests.server.fakes import FakeEngine
 from tests.server.proxy import Proxy
 

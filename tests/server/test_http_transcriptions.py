@@ -43,7 +43,7 @@ def test_json_is_the_default(make_client: MakeClient) -> None:
     [
         ("text", "text/plain", "what is this\n"),
         ("srt", "application/x-subrip", "1\n00:00:00,000 --> 00:00:00,920\nwhat is this\n\n"),
-        ("vtt", "text/vtt", "WEBVTT\n\n00:00:00.000 --> 00:00:00.920\nwhat is this\n\n"),
+        ("vtt", "text/vtt", "WEBVTT\n\n1\n00:00:00.000 --> 00:00:00.920\nwhat is this\n\n"),
     ],
 )
 def test_text_and_subtitles(make_client: MakeClient, form: str, kind: str, text: str) -> None:

@@ -14,7 +14,7 @@ import websockets.sync.client as client
 from websockets.exceptions import ConnectionClosed
 
 from assistant.server.realtime.keepalive import PatientWebSocket
-from tests.server.conftest import Live
+from tests.live import Live
 
 QUICK = {"ping_interval_s": 0.2, "ping_timeout_s": 0.2}
 

@@ -19,13 +19,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from assistant.cli.app import run
+from assistant.cli.ui import app_with_page
 from assistant.errors import ConfigError
 from assistant.server import lifecycle
+from assistant.server.app import create_app
 from assistant.server.config import ServerConfig
 from assistant.server.lifecycle import address_of, open_socket
 from assistant.server.lifecycle import run as run_server
 from assistant.server.state import ServerState
-from tests.server.conftest import running
+from tests.live import running
 from tests.server.fakes import FakeEngine
 
 REPOSITORY = Path(__file__).parents[2]
@@ -231,25 +233,38 @@ def test_a_second_signal_does_not_wait(make_state: Any) -> None:
     # ``running`` stops twice: the session that is still counted was not waited for.
 
 
-@pytest.mark.parametrize("json_wanted", [True, False])
+@pytest.mark.parametrize("options", [["--json"], [], ["--ui"]])
 def test_the_command_tells_where_it_listens(
-    json_wanted: bool,
+    options: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     make_state: Any,
 ) -> None:
     chosen: list[ServerConfig] = []
 
-    def life(config: ServerConfig, load: Any, ready: Any) -> None:
+    def life(config: ServerConfig, load: Any, ready: Any, make_app: Any) -> None:
         chosen.append(config)
-        ready("http://127.0.0.1:4321", make_state(max_sessions=3))
+        state = make_state(max_sessions=3)
+        assert make_app is (app_with_page if "--ui" in options else create_app)
+        ready("http://127.0.0.1:4321", state)
 
     monkeypatch.setattr(lifecycle, "run", life)
-    assert run(["serve", "--port", "4321", *(["--json"] if json_wanted else [])]) == 0
+    assert run(["serve", "--port", "4321", *options]) == 0
     assert chosen[0].port == 4321
     told = capsys.readouterr()
-    if json_wanted:
+    if options == ["--json"]:
         line = json.loads(told.out)
         assert line == {"url": "http://127.0.0.1:4321", "pid": os.getpid(), "sessions": 3}
     else:
         assert "Listening on http://127.0.0.1:4321" in told.err
+        assert ("the page is at http://127.0.0.1:4321/ui/" in told.err) == (options == ["--ui"])
+
+
+def test_what_a_server_leaves_behind_is_cleared_away_at_its_end(
+    make_state: Callable[..., ServerState],
+) -> None:
+    state, cleared = make_state(port=0), list[str]()
+    state.leaving.callback(cleared.append, "all")
+    with running(state):
+        assert cleared == []
+    assert cleared == ["all"]

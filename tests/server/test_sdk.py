@@ -12,7 +12,7 @@ import pytest
 from audio.media import read_sound
 from audio.pcm import to_pcm16
 from audio.resample import resample
-from tests.server.conftest import Live
+from tests.live import Live
 
 pytestmark = pytest.mark.models
 

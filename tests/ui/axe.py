@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import pytest
 from playwright.sync_api import Page
+
+from tests.ui.browsers import without
 
 VERSION = "4.11.0"
 MISSING = (
@@ -23,27 +24,27 @@ _VIOLATIONS = """async () => {
 
 
 def axe_source() -> str:
-    """The checker's script; skips the test where it cannot be had."""
+    """The checker's script; see ``without`` for where it cannot be had."""
     folder = Path(platformdirs.user_cache_dir("voxsight")) / "npm"
     archive = folder / f"axe-core-{VERSION}.tgz"
     if not archive.exists():
         npm = shutil.which("npm")
         if npm is None:
-            pytest.skip(MISSING)
+            without(MISSING)
         folder.mkdir(parents=True, exist_ok=True)
         command = [npm, "pack", f"axe-core@{VERSION}", "--silent", "--pack-destination", folder]
         if subprocess.run(command, capture_output=True, check=False).returncode or (
             not archive.exists()
         ):
-            pytest.skip(MISSING)
+            without(MISSING)
     with tarfile.open(archive) as files:
         script = files.extractfile("package/axe.min.js")
         assert script is not None
         return script.read().decode()
 
 
-def violations(page: Page, source: str) -> list[dict[str, Any]]:
-    """What is wrong with the page as it is now: `id`, `impact`, and the elements."""
+def serious(page: Page, source: str) -> list[dict[str, Any]]:
+    """What keeps people out of the page as it is now: `id`, `impact`, and the elements."""
     page.evaluate(source)  # not as a script of the page: its policy allows none of others
     found: list[dict[str, Any]] = page.evaluate(_VIOLATIONS)
-    return found
+    return [each for each in found if each["impact"] in ("serious", "critical")]

@@ -1,13 +1,15 @@
 """Chromium with a microphone and a camera that play files, and a watch over what pages do."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -21,6 +23,17 @@ _FLAGS = (
     # What a browser does by itself in the background.
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+
+
+#: Where this is set, as by the checks of every change, nothing is skipped for want of a browser.
+REQUIRED = "VOXSIGHT_REQUIRE_BROWSER"
+
+
+def without(missing: str) -> NoReturn:
+    """Skip a test for want of a tool, or fail it where the tools must be there."""
+    if os.environ.get(REQUIRED):
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 def browser_path() -> str | None:
@@ -102,5 +115,8 @@ def watched(browser: Browser, *expected: str, **context: Any) -> Iterator[Page]:
     try:
         yield page
         watch.check()
+    except Exception as failure:
+        failure.add_note(f"The page wrote: {watch.errors}; it called: {watch.foreign}")
+        raise
     finally:
         opened.close()

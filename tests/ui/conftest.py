@@ -1,5 +1,6 @@
 """Browsers, sites and servers for tests of the page."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,12 +12,12 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 from assistant.server.config import ServerConfig
 from assistant.server.engine import Engine
 from assistant.server.state import ServerState
-from tests.server.conftest import Live, live_engine, running
-from tests.ui.browsers import MISSING, browser_path, launch
+from tests.live import Live, running
+from tests.ui.browsers import MISSING, browser_path, launch, without
 from tests.ui.site import Site, serving
 
-__all__ = ["live_engine"]
-
+#: Screenshots are kept there if it is set, to be looked at.
+SCREENSHOTS = "PAGE_SCREENSHOTS"
 Launch = Callable[..., Browser]
 
 
@@ -25,7 +26,7 @@ Launch = Callable[..., Browser]
 def playwright() -> Iterator[Playwright]:
     """Drives browsers; skips where there is none."""
     if browser_path() is None:
-        pytest.skip(MISSING)
+        without(MISSING)
     with sync_playwright() as driver:
         yield driver
 
@@ -49,6 +50,15 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     started = launch(playwright)
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots go."""
+    named = os.environ.get(SCREENSHOTS)
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,10 @@ from playwright.sync_api import Browser
 from tests.ui.browsers import watched
 from tests.ui.driving import Driver
 from tests.ui.peer import Peer, Session, peering, tone
-from tests.ui.site import Site
+from tests.ui.site import Site, serving
 
+#: Browsers themselves write a line about a connection that failed.
+EXPECTED = ("WebSocket connection to", "Failed to load resource")
 SOON = {"firstMs": 20, "longestMs": 100}
 
 
@@ -23,8 +25,7 @@ def peer() -> Iterator[Peer]:
 @pytest.fixture
 def open_page(browser: Browser, site: Site, peer: Peer) -> Iterator[Callable[..., Driver]]:
     """Opens a page with a client that is not connected yet; takes its options."""
-    # Browsers themselves write a line about a connection that failed.
-    with watched(browser, "WebSocket connection to", "Failed to load resource") as page:
+    with watched(browser, *EXPECTED) as page:
         yield lambda **options: Driver(
             page, site, options.pop("url", peer.url), reconnect=SOON, **options
         )
@@ -38,6 +39,33 @@ def test_a_full_server_says_so(open_page: Callable[..., Driver], peer: Peer) -> 
     (problem,) = driver.told("problem")
     assert (problem["message"], problem["fatal"]) == (full, True)
     assert driver.do("[client.state, client.audioContext]") == ["closed", None]
+
+
+@pytest.mark.parametrize(
+    ("close", "code"),
+    [
+        (4401, "key_refused"),
+        (4403, "page_refused"),
+        (4404, "session_refused"),
+        (4429, "limit_reached"),
+        (4500, "server_failed"),
+        (1012, "server_restarting"),
+    ],
+)
+def test_a_page_is_told_why_it_was_refused(
+    open_page: Callable[..., Driver], peer: Peer, close: int, code: str
+) -> None:
+    peer.on_open = lambda session: session.close(close, "The server's own sentence.")
+    driver = open_page(microphone=False)
+    assert driver.connect() == code
+    assert driver.told("problem")[0]["message"] == "The server's own sentence."
+
+
+def test_a_server_that_takes_no_calls_from_this_page(browser: Browser, site: Site) -> None:
+    with serving() as other, watched(browser, *EXPECTED, "CORS policy") as page:
+        url = f"ws://localhost:{other.port}/v1/realtime"  # it lets no other page read anything
+        driver = Driver(page, site, url, microphone=False)
+        assert driver.connect() == "page_refused"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +100,7 @@ def test_no_server(open_page: Callable[..., Driver]) -> None:
     [
         (lambda session: session.close(1012, "The server is shutting down."), "server_restarting"),
         (lambda session: session.close(1013, "The client reads too slowly."), "server_full"),
+        (lambda session: session.close(4429, "The key has used up its tokens."), "limit_reached"),
         (lambda session: session.vanish(), "connection_lost"),
     ],
 )

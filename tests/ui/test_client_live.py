@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -15,36 +16,17 @@ from assistant.server.config import ServerConfig
 from assistant.server.engine import Engine
 from assistant.server.state import ServerState
 from audio.pcm import Sound
-from tests.server.conftest import Live, running
+from tests.live import Live, running
 from tests.ui.browsers import watched
 from tests.ui.driving import Driver
 from tests.ui.site import Site
-from tests.ui.voices import mjpeg, pause, said, sound_of, wav
+from tests.ui.straight import waits_without_a_browser
+from tests.ui.voices import hold_microphone, mjpeg, pause, said, sound_of, speak, wav
 
 pytestmark = pytest.mark.models
 
-#: A microphone that plays a file when the test says so, through the browser's own stream.
-MICROPHONE = """
-  const context = new AudioContext();
-  const microphone = context.createMediaStreamDestination();
-  navigator.mediaDevices.getUserMedia = async () => {
-    await context.resume();
-    return microphone.stream.clone();
-  };
-  window.say = async (url) => {
-    const file = await (await fetch(url)).arrayBuffer();
-    const source = context.createBufferSource();
-    source.buffer = await context.decodeAudioData(file);
-    source.connect(microphone);
-    const begun = performance.now();
-    const ended = new Promise((done) => { source.onended = () => done(performance.now()); });
-    source.start();
-    const end = begun + source.buffer.duration * 1000;
-    ended.then(() => { window.saidAt = { begun, end }; });
-    return { begun, end };
-  };
-"""
 BRIEF = {"instructions": "Answer in one short sentence."}
+QUESTIONS = ("What is the capital of France?", "What colour is the sky?")
 
 
 def words(text: str) -> list[str]:
@@ -90,10 +72,13 @@ def test_a_spoken_question_is_answered_aloud(
         partial = [event["text"] for event in driver.told("transcript") if not event["final"]]
         (final,) = [event["text"] for event in driver.told("transcript") if event["final"]]
         assert partial
+        assert any(event["tentative"] for event in driver.told("transcript"))
         assert "capital of france" in final.lower()
         answer = driver.told("heard")[0]["text"]
         assert "paris" in answer.lower()
         heard = live_engine.models.recogniser.transcribe(played(driver)).text
+        marked = [event["index"] for event in driver.told("word")]
+        assert marked == [*range(len(answer.split())), -1]  # by the server's own word times
         right = sum(word in words(heard) for word in words(answer))
         assert right >= 0.6 * len(words(answer)), heard
         assert driver.problems == []
@@ -103,15 +88,15 @@ def test_speech_interrupts_and_the_history_holds_what_was_heard(
     page: Page, live_engine: Engine, live: Live, site: Site, record_property: Callable[..., None]
 ) -> None:
     voice = live_engine.models.voice
-    site.own["/ask.wav"] = wav(said(voice, "Please tell me a long story about a king."))
-    site.own["/stop.wav"] = wav(said(voice, "Stop it now, that is enough."))
-    page.add_init_script(MICROPHONE)
+    asked = wav(said(voice, "Please tell me a long story about a king."))
+    stop = wav(said(voice, "Stop it now, that is enough."))
+    hold_microphone(page)
     driver = Driver(page, site, url_of(live), session={"instructions": "Tell long stories."})
     assert driver.connect() is None
     driver.record()
-    driver.do("say('/ask.wav')")
+    speak(page, asked)
     driver.wait_told("playback", "e.playedMs > 2500")
-    spoken = driver.do("say('/stop.wav')")
+    spoken = speak(page, stop)
     driver.wait_told("heard", "e.interrupted")
     driver.page.wait_for_timeout(500)
     last_sound = driver.do(
@@ -132,6 +117,8 @@ def test_speech_interrupts_and_the_history_holds_what_was_heard(
         "speech_to_silence_ms": round(last_sound - spoken["begun"]),
         "speech_to_server_told_ms": round(told["at"] - spoken["begun"]),
     }
+    truncated = driver.wait_told("event", "e.type === 'conversation.item.truncated'")
+    figures["heard_but_not_kept_ms"] = stopped["playedMs"] - truncated["audio_end_ms"]
     print(figures)
     for name, value in figures.items():
         record_property(name, value)
@@ -143,45 +130,45 @@ def test_speech_interrupts_and_the_history_holds_what_was_heard(
     recognised = words(live_engine.models.recogniser.transcribe(before).text)
     kept = words(item["text"])
     assert len(kept) >= 3
-    assert sum(word in recognised for word in kept) >= 0.7 * len(kept)
-    assert abs(len(kept) - len(recognised)) <= max(3, 0.25 * len(kept))
+    assert sum(word in recognised for word in kept) >= 0.7 * len(kept), recognised
+    # Nothing is kept that was not played, but for half a word.
+    assert figures["heard_but_not_kept_ms"] > -200
 
 
 def test_from_the_end_of_speech_to_the_first_sample(
     page: Page, live_engine: Engine, live: Live, site: Site, record_property: Callable[..., None]
 ) -> None:
-    voice = live_engine.models.voice
-    page.add_init_script(MICROPHONE)
+    """What the browser adds to the server's own figure is reported; the bar is 500 ms."""
+    hold_microphone(page)
     driver = Driver(page, site, url_of(live), session=BRIEF)
     assert driver.connect() is None
     driver.record()
-    rows = []
-    questions = ("What is the capital of France?", "What colour is the sky?", "Who are you?")
-    for number, text in enumerate(questions):
-        site.own[f"/{number}.wav"] = wav(said(voice, text))
-        driver.page.wait_for_timeout(1_500)
-        spoken = driver.do(f"say('/{number}.wav')")
-        driver.wait(f"told.filter((e) => e.kind === 'heard').length === {number + 1}")
+    recordings = [said(live_engine.models.voice, text) for text in QUESTIONS]
+    heard = []
+    for number, recording in enumerate(recordings, 1):
+        driver.page.wait_for_timeout(1_000)
+        spoken = speak(page, wav(recording))
+        driver.wait(f"told.filter((e) => e.kind === 'heard').length === {number}")
         first = driver.do(
             "recorded.find(({ at, block }) => at > x && block.some((s) => s !== 0)).at",
             spoken["end"],
         )
+        heard.append(round(first - spoken["end"]))
         (turn,) = driver.do("client.turns.slice(-1)")
-        arrived = driver.do(
-            "told.find((e) => e.type === 'response.output_audio.delta' && e.at > x).at",
-            spoken["end"],
-        )
-        rows.append(
-            {
-                "end_of_speech_to_first_sample_ms": round(first - spoken["end"]),
-                "to_first_sound_from_server_ms": round(arrived - spoken["end"]),
-                **{f"client_{name}": value for name, value in turn["marks"].items()},
-            }
-        )
         assert set(turn["marks"]) >= {"turnEnded", "transcribed", "firstSound", "firstPlayed"}
-    for row in rows:
-        print(row)
-    record_property("latency", rows)
+        # The client's own figure, which the page shows, is that of whoever listens.
+        assert abs(turn["marks"]["firstPlayed"] - heard[-1]) < 250
+        print({"heard_ms": heard[-1]} | turn["marks"])
+    driver.do("client.close()")
+    own = waits_without_a_browser(live, recordings, BRIEF)
+    figures = {
+        "browser_ms": median(heard),
+        "server_ms": median(own),
+        "added_ms": median(heard) - median(own),
+    }
+    print(figures)
+    for name, value in figures.items():
+        record_property(name, value)
 
 
 def test_what_the_camera_shows_is_seen(
@@ -206,12 +193,22 @@ def test_what_the_camera_shows_is_seen(
         assert any(word in answer for word in ("cup", "espresso", "coffee"))
 
 
-def test_a_restart_during_talk(page: Page, live_engine: Engine, site: Site, tmp_path: Path) -> None:
+def test_a_restart_during_talk(
+    browser: Browser, live_engine: Engine, site: Site, tmp_path: Path
+) -> None:
     def start(port: int) -> AbstractContextManager[Live]:
         chosen: dict[str, Any] = {"port": port, "allowed_origins": (site.origin,)}
         config = ServerConfig(**chosen, keys_file=tmp_path / "keys.json")
         return running(ServerState(config, live_engine))
 
+    # While it is away, the browser itself writes down that nobody answers.
+    with watched(browser, "net::ERR_CONNECTION") as page:
+        talk_over_a_restart(page, site, start)
+
+
+def talk_over_a_restart(
+    page: Page, site: Site, start: Callable[[int], AbstractContextManager[Live]]
+) -> None:
     with start(0) as first:
         port = first.port
         driver = Driver(page, site, url_of(first), session=BRIEF, microphone=False)

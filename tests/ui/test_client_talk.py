@@ -224,6 +224,20 @@ def test_push_to_talk(talk: Open) -> None:
     assert [e["type"] for e in session.got].count("input_audio_buffer.commit") == 1
 
 
+def test_words_appear_while_the_key_is_held(talk: Open) -> None:
+    driver, session = talk(pushToTalk=True)
+    tentative = "voxsight.input_audio_transcription.tentative"
+    driver.do("client.pushToTalk(true)")
+    session.until("input_audio_buffer.clear")
+    session.send(tentative, item_id="item_u", text="What is")
+    told = driver.wait_told("transcript", "e.tentative === 'What is'")
+    assert (told["text"], told["final"]) == ("", False)
+    assert driver.do("client.conversation.items.map(({ id }) => id)") == ["item_u"]
+    session.send("input_audio_buffer.cleared")
+    assert driver.wait_told("item", "e.gone")["item"]["id"] == "item_u"
+    assert driver.do("client.conversation.items") == []
+
+
 def test_a_picture_is_made_small_and_asked_about(talk: Open) -> None:
     driver, session = talk(microphone=False)
     driver.do("""(async () => {
@@ -308,15 +322,15 @@ def test_the_key_pressed_again_at_once_goes_on_with_the_turn(talk: Open) -> None
 
 def test_the_server_may_tell_when_words_are_spoken(talk: Open) -> None:
     driver, session = talk(microphone=False)
-    session.begin(text="One two three.")
+    session.begin(text="One — two three.")  # the dash is not spoken
     times = [{"text": "One", "start_ms": 0}, {"text": "two", "start_ms": 900}]
     place = {"item_id": "item_a", "response_id": "resp_1", "content_index": 0}
     session.send("voxsight.output_audio.words", **place, words=times)
     session.say(tone(1.2))
-    session.end("One two three.")
+    session.end("One — two three.")
     driver.wait_told("heard")
     marked = driver.told("word")
-    assert [word["index"] for word in marked] == [0, 1, -1]
+    assert [word["index"] for word in marked] == [0, 2, -1]
     at = [event["at"] for event in driver.told("playback") if event["playedMs"] < 850]
     assert marked[1]["at"] > max(at)
 

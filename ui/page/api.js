@@ -77,52 +77,104 @@ export async function* stream(path, body, signal) {
   for (let piece = await reader.read(); !piece.done; piece = await reader.read()) yield piece.value;
 }
 
+/** Reads server-sent events out of a text that grows. */
+class Events {
+  /** @param {(event: any) => void} told */
+  constructor(told) {
+    this.told = told;
+    this.at = 0;
+    this.failed = null;
+  }
+
+  /** @param {string} text all that came until now */
+  take(text) {
+    for (let end = text.indexOf("\n\n", this.at); end >= 0; end = text.indexOf("\n\n", this.at)) {
+      const line = text.slice(this.at, end);
+      this.at = end + 2;
+      if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
+      const data = JSON.parse(line.slice(6));
+      if (data.error?.type) this.failed = new Refusal(500, data.error.message);
+      else this.told(data);
+    }
+  }
+
+  /** All has come; throws the refusal if one was among it. */
+  end(text) {
+    this.take(text);
+    if (this.failed) throw this.failed;
+  }
+}
+
+/**
+ * Posts and gives the text of the answer.
+ *
+ * XMLHttpRequest, because fetch does not tell how much of an upload has gone out.
+ */
+function posted(path, body, { upload, come, signal }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const fine = () => request.status >= 200 && request.status < 300;
+    const form = body instanceof FormData;
+    request.open("POST", path);
+    for (const [name, value] of Object.entries(headers(form ? {} : { "Content-Type": "application/json" }))) {
+      request.setRequestHeader(name, value);
+    }
+    request.upload.onprogress = ({ loaded, total }) => upload?.(total ? loaded / total : 0);
+    request.onprogress = () => fine() && come?.(request.responseText);
+    request.onerror = () => reject(new Refusal(0, "The connection to the server broke off; try again."));
+    request.onabort = () => reject(new DOMException("Cancelled.", "AbortError"));
+    request.onload = () => {
+      if (fine()) resolve(request.responseText);
+      else refusal(new Response(request.responseText, { status: request.status })).then(reject);
+    };
+    signal?.addEventListener("abort", () => request.abort());
+    request.send(form ? body : JSON.stringify(body));
+  });
+}
+
 /**
  * Posts and reads the answer's events as they come.
  *
- * XMLHttpRequest, because fetch does not tell how much of an upload has gone out.
  * @param {string} path
  * @param {FormData | object} body
  * @param {{ event: (event: any) => void, upload?: (share: number) => void, signal?: AbortSignal }} told
  */
-export function events(path, body, { event, upload, signal }) {
-  return new Promise((resolve, reject) => {
-    const request = new XMLHttpRequest();
-    let read = 0;
-    let failed = null;
-    const take = () => {
-      const text = request.responseText;
-      for (let end = text.indexOf("\n\n", read); end >= 0; end = text.indexOf("\n\n", read)) {
-        const line = text.slice(read, end);
-        read = end + 2;
-        if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
-        const data = JSON.parse(line.slice(6));
-        if (data.error) failed = new Refusal(500, data.error.message);
-        else event(data);
-      }
-    };
-    request.open("POST", path);
-    for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
-    request.upload.onprogress = ({ loaded, total }) => upload?.(total ? loaded / total : 0);
-    request.onprogress = () => request.status === 200 && take();
-    request.onerror = () => reject(new Refusal(0, "The connection to the server broke off; try again."));
-    request.onabort = () => reject(new DOMException("Cancelled.", "AbortError"));
-    request.onload = () => {
-      if (request.status !== 200) {
-        refusal(new Response(request.responseText, { status: request.status })).then(reject);
-        return;
-      }
-      take();
-      if (failed) reject(failed);
-      else resolve();
-    };
-    signal?.addEventListener("abort", () => request.abort());
-    if (body instanceof FormData) request.send(body);
-    else {
-      request.setRequestHeader("Content-Type", "application/json");
-      request.send(JSON.stringify(body));
-    }
-  });
+export async function events(path, body, { event, upload, signal }) {
+  const told = new Events(event);
+  told.end(await posted(path, body, { upload, signal, come: (text) => told.take(text) }));
+}
+
+/** Posts a form; the JSON of the answer. */
+export async function send(path, form, { upload, signal }) {
+  return JSON.parse(await posted(path, form, { upload, signal }));
+}
+
+/** Reads the events of a resource until they end. */
+export async function follow(path, { event, signal }) {
+  const response = await reached(fetch(path, { headers: headers(), signal }));
+  if (!response.ok) throw await refusal(response);
+  const told = new Events(event);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (let piece = await reached(reader.read()); !piece.done; piece = await reached(reader.read())) {
+    text += piece.value;
+    told.take(text);
+  }
+  told.end(text);
+}
+
+/** Removes a resource. */
+export async function remove(path) {
+  const response = await reached(fetch(path, { method: "DELETE", headers: headers() }));
+  if (!response.ok) throw await refusal(response);
+}
+
+/** An address of a resource for an element of the page, which cannot show a key. */
+export async function address(path) {
+  if (!key()) return path;
+  const response = await reached(fetch(path, { headers: headers() }));
+  if (!response.ok) throw await refusal(response);
+  return URL.createObjectURL(await response.blob());
 }
 
 /** What the server has loaded, shared by the tabs: the value, and who wants to hear of a new one. */

@@ -162,9 +162,8 @@ class Speak {
       context.fillRect(i * 4, (height - reach) / 2, 2.5, reach);
     });
     if (this.player && this.firstMs !== null) {
-      const text = `Speaking: ${heard.toFixed(1)} s heard, ${this.seconds.toFixed(1)} s made.`;
-      if (Math.floor(heard) !== this.toldAt) tell(this.note, text);
-      this.toldAt = Math.floor(heard);
+      const text = `Speaking: ${Math.floor(heard)} s heard, ${Math.floor(this.seconds)} s made.`;
+      if (this.note.textContent !== text) tell(this.note, text);
     }
   }
 }

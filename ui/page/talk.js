@@ -177,9 +177,11 @@ class Talk {
   follow() {
     const on = (name, does) => this.client.addEventListener(name, ({ detail }) => does(detail));
     on("state", () => this.show());
-    on("problem", ({ message, retryMs }) => {
+    on("problem", ({ code, message, retryMs }) => {
       const again = retryMs ? ` Trying again in ${Math.ceil(retryMs / 1000)} s.` : "";
       this.problem(message + again);
+      this.passing = retryMs !== undefined;
+      if (code === "key_refused") this.loaded.refresh(); // which asks for another one
     });
     on("item", ({ item, gone }) => {
       this.log.item(item, this.client.conversation.items, gone);
@@ -189,13 +191,15 @@ class Talk {
     on("word", (word) => this.log.word(word));
     on("heard", (heard) => this.log.heard(heard));
     on("timing", () => this.times());
+    new ResizeObserver(() => this.times()).observe(find(this.root, ".vs-plot"));
   }
 
   times() {
     const { turns } = this.client;
     const last = turns.at(-1);
+    if (!last) return;
     drawWaterfall(find(this.root, ".vs-waterfall"), find(this.root, "[data-last]"), last);
-    if (last?.marks.firstPlayed === undefined) return;
+    if (!turns.some(({ marks }) => marks.firstPlayed !== undefined)) return;
     drawTurns(find(this.root, ".vs-plot"), find(this.root, "[data-median]"), turns);
   }
 
@@ -205,7 +209,7 @@ class Talk {
     const live = state === "live";
     const busy = state === "connecting" || state === "reconnecting";
     if (live && this.shown !== "live") {
-      this.problem(null);
+      if (this.passing) this.problem(null);
       this.loaded.refresh(); // one session more
     }
     this.shown = state;

@@ -240,18 +240,18 @@ class Transcribe {
   drawWords({ context, width, height }, from, at) {
     const until = from + width / PIXELS_PER_S;
     context.font = `13px ${getComputedStyle(document.body).fontFamily}`;
-    let free = [-Infinity, -Infinity];
+    const free = [-Infinity, -Infinity, -Infinity];
     for (const { word, start, end, button } of this.words) {
       const now = start <= at && at < end && at > 0;
       button.toggleAttribute("data-now", now);
       if (end < from - 1 || start > until) continue;
       const x = (start - from) * PIXELS_PER_S;
-      const row = x >= free[0] ? 0 : 1;
+      const row = free.findIndex((until) => x >= until);
       context.fillStyle = colour("accent-soft");
       context.fillRect(x, 86, Math.max(2, (end - start) * PIXELS_PER_S - 2), 4);
       context.fillStyle = colour(now ? "accent" : "ink");
-      if (x < free[row]) continue;
-      context.fillText(word, x, height - 24 + row * 16);
+      if (row < 0) continue;
+      context.fillText(word, x, height - 40 + row * 16);
       free[row] = x + context.measureText(word).width + 6;
     }
   }

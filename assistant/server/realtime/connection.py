@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,7 @@ from assistant.server.realtime.events_out import (
     ServerEvent,
     to_json,
 )
+from assistant.server.realtime.extensions import Extension
 from assistant.server.realtime.outbox import ClientGoneError, Outbox, SlowReaderError
 from assistant.server.realtime.payloads import ErrorDetails
 from assistant.server.realtime.settings import Offer, SessionSettings
@@ -74,10 +75,11 @@ class Connection:
         caller: Caller,
         settings: SessionSettings,
         offer: Offer,
+        extensions: Collection[Extension] = (),
     ) -> None:
         self._websocket, self._state, self._caller = websocket, state, caller
         self._config, self._metrics = state.config, state.metrics
-        self._settings, self._offer = settings, offer
+        self._settings, self._offer, self._extensions = settings, offer, extensions
         self._outbox = Outbox(
             self._config.send_buffer_bytes,
             self._config.slow_reader_s,
@@ -143,6 +145,7 @@ class Connection:
             caller=self._caller,
             metrics=self._metrics,
             name=self._settings.id,
+            extensions=self._extensions,
         )
         try:
             await dialogue.run(self._events())

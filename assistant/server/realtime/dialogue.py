@@ -1,7 +1,7 @@
 """One realtime dialogue: takes a client's events in order and sends the server's."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from typing import Any
 
 from assistant.ear import Listener
@@ -18,6 +18,7 @@ from assistant.server.realtime.context import Context
 from assistant.server.realtime.conversation import Conversation, Entry
 from assistant.server.realtime.events_in import ClientEvent
 from assistant.server.realtime.events_out import ServerEvent
+from assistant.server.realtime.extensions import Extension, is_for
 from assistant.server.realtime.faults import error_event
 from assistant.server.realtime.floor import Floor
 from assistant.server.realtime.items import ItemReference, MessageItem
@@ -47,6 +48,7 @@ class Dialogue:
         caller: whose use is counted.
         metrics: figures of the server.
         name: of the session, for logs.
+        extensions: those that the client asked for.
     """
 
     def __init__(
@@ -60,10 +62,11 @@ class Dialogue:
         caller: Caller,
         metrics: Metrics,
         name: str,
+        extensions: Collection[Extension] = (),
     ) -> None:
         self._engine, self._settings, self._send = engine, settings, send
         self._offer, self._limits, self._caller = offer, limits, caller
-        self._metrics, self._name = metrics, name
+        self._metrics, self._name, self._extensions = metrics, name, extensions
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = self._ending = False
         parts, writer = engine.parts, engine.writer
@@ -141,7 +144,7 @@ class Dialogue:
 
     def _emit(self, event: ServerEvent) -> None:
         """The one way out: events go in the order in which they are emitted."""
-        if self._gone.done():
+        if self._gone.done() or not is_for(event, self._extensions):
             return
         try:
             self._send(event)

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
-
+from assistant.server.realtime.extensions import FrameSeen, OutputWords, Tentative
 from assistant.server.realtime.items import Item
 from assistant.server.realtime.payloads import (
     Conversation,
@@ -13,18 +12,13 @@ from assistant.server.realtime.payloads import (
     Part,
     RateLimit,
     Response,
-    Sighting,
     TranscriptionError,
 )
 from assistant.server.realtime.settings import SessionSettings
-from assistant.server.realtime.wire import Many, Wire, WireError, new_id
+from assistant.server.realtime.wire import Event, Many, WireError
 
 
-class _Event(Wire):
-    event_id: str = Field(default_factory=lambda: new_id("event"))
-
-
-class ErrorEvent(_Event):
+class ErrorEvent(Event):
     """A client event was refused, or something failed here; the session goes on."""
 
     type: Literal["error"] = "error"
@@ -44,21 +38,21 @@ class ErrorEvent(_Event):
         )
 
 
-class SessionCreated(_Event):
+class SessionCreated(Event):
     """The first event of every session."""
 
     type: Literal["session.created"] = "session.created"
     session: SessionSettings
 
 
-class SessionUpdated(_Event):
+class SessionUpdated(Event):
     """What is in force after a ``session.update``."""
 
     type: Literal["session.updated"] = "session.updated"
     session: SessionSettings
 
 
-class ConversationCreated(_Event):
+class ConversationCreated(Event):
     """Sent after ``session.created``."""
 
     type: Literal["conversation.created"] = "conversation.created"
@@ -68,7 +62,7 @@ class ConversationCreated(_Event):
 # Items
 
 
-class ItemAdded(_Event):
+class ItemAdded(Event):
     """An item stands in the conversation; it may still be in progress."""
 
     type: Literal["conversation.item.added"] = "conversation.item.added"
@@ -76,7 +70,7 @@ class ItemAdded(_Event):
     item: Item
 
 
-class ItemDone(_Event):
+class ItemDone(Event):
     """An item is final."""
 
     type: Literal["conversation.item.done"] = "conversation.item.done"
@@ -84,21 +78,21 @@ class ItemDone(_Event):
     item: Item
 
 
-class ItemDeleted(_Event):
+class ItemDeleted(Event):
     """An item is gone."""
 
     type: Literal["conversation.item.deleted"] = "conversation.item.deleted"
     item_id: str
 
 
-class ItemRetrieved(_Event):
+class ItemRetrieved(Event):
     """An item with its sound."""
 
     type: Literal["conversation.item.retrieved"] = "conversation.item.retrieved"
     item: Item
 
 
-class ItemTruncated(_Event):
+class ItemTruncated(Event):
     """Sound and words after ``audio_end_ms`` are gone from the assistant's message."""
 
     type: Literal["conversation.item.truncated"] = "conversation.item.truncated"
@@ -110,7 +104,7 @@ class ItemTruncated(_Event):
 # What the user said
 
 
-class TranscriptionDelta(_Event):
+class TranscriptionDelta(Event):
     """More words of the user's turn, final as far as they go."""
 
     type: Literal["conversation.item.input_audio_transcription.delta"] = (
@@ -122,7 +116,7 @@ class TranscriptionDelta(_Event):
     logprobs: Many[LogProb] | None = None
 
 
-class TranscriptionCompleted(_Event):
+class TranscriptionCompleted(Event):
     """All words of the user's turn."""
 
     type: Literal["conversation.item.input_audio_transcription.completed"] = (
@@ -135,7 +129,7 @@ class TranscriptionCompleted(_Event):
     logprobs: Many[LogProb] | None = None
 
 
-class TranscriptionFailed(_Event):
+class TranscriptionFailed(Event):
     """The user's turn could not be recognised; the session goes on."""
 
     type: Literal["conversation.item.input_audio_transcription.failed"] = (
@@ -146,7 +140,7 @@ class TranscriptionFailed(_Event):
     error: TranscriptionError
 
 
-class AudioCommitted(_Event):
+class AudioCommitted(Event):
     """What was appended became an item."""
 
     type: Literal["input_audio_buffer.committed"] = "input_audio_buffer.committed"
@@ -154,13 +148,13 @@ class AudioCommitted(_Event):
     item_id: str
 
 
-class AudioCleared(_Event):
+class AudioCleared(Event):
     """What was appended is forgotten."""
 
     type: Literal["input_audio_buffer.cleared"] = "input_audio_buffer.cleared"
 
 
-class SpeechStarted(_Event):
+class SpeechStarted(Event):
     """Times in ms of all sound that was appended in this session, here and below."""
 
     type: Literal["input_audio_buffer.speech_started"] = "input_audio_buffer.speech_started"
@@ -168,7 +162,7 @@ class SpeechStarted(_Event):
     item_id: str
 
 
-class SpeechStopped(_Event):
+class SpeechStopped(Event):
     """The turn is over; the item with this id follows."""
 
     type: Literal["input_audio_buffer.speech_stopped"] = "input_audio_buffer.speech_stopped"
@@ -176,7 +170,7 @@ class SpeechStopped(_Event):
     item_id: str
 
 
-class TimeoutTriggered(_Event):
+class TimeoutTriggered(Event):
     """Nobody spoke for ``idle_timeout_ms``: the assistant speaks unasked."""
 
     type: Literal["input_audio_buffer.timeout_triggered"] = "input_audio_buffer.timeout_triggered"
@@ -188,21 +182,21 @@ class TimeoutTriggered(_Event):
 # Responses
 
 
-class ResponseCreated(_Event):
+class ResponseCreated(Event):
     """The first event of a response."""
 
     type: Literal["response.created"] = "response.created"
     response: Response
 
 
-class ResponseDone(_Event):
+class ResponseDone(Event):
     """The last event of a response, however it ended."""
 
     type: Literal["response.done"] = "response.done"
     response: Response
 
 
-class OutputItemAdded(_Event):
+class OutputItemAdded(Event):
     """The response begins an item."""
 
     type: Literal["response.output_item.added"] = "response.output_item.added"
@@ -211,7 +205,7 @@ class OutputItemAdded(_Event):
     item: Item
 
 
-class OutputItemDone(_Event):
+class OutputItemDone(Event):
     """An item of the response is final."""
 
     type: Literal["response.output_item.done"] = "response.output_item.done"
@@ -220,7 +214,7 @@ class OutputItemDone(_Event):
     item: Item
 
 
-class _Content(_Event):
+class _Content(Event):
     response_id: str
     item_id: str
     output_index: int
@@ -284,7 +278,7 @@ class TranscriptDone(_Content):
     transcript: str
 
 
-class _Call(_Event):
+class _Call(Event):
     response_id: str
     item_id: str
     output_index: int
@@ -308,23 +302,11 @@ class ArgumentsDone(_Call):
     arguments: str
 
 
-class RateLimitsUpdated(_Event):
+class RateLimitsUpdated(Event):
     """Sent as a response begins, if this caller has limits."""
 
     type: Literal["rate_limits.updated"] = "rate_limits.updated"
     rate_limits: Many[RateLimit]
-
-
-class FrameSeen(_Event):
-    """Extension: a camera frame was kept and looked at; ``recognised`` is false for nothing known.
-
-    ``frame_event_id`` is the ``event_id`` of the client's ``voxsight.camera.frame``, if it had one.
-    """
-
-    type: Literal["voxsight.camera.frame_seen"] = "voxsight.camera.frame_seen"
-    frame_event_id: str | None = None
-    sightings: Many[Sighting]
-    recognised: bool
 
 
 ServerEvent = (
@@ -361,6 +343,8 @@ ServerEvent = (
     | ArgumentsDone
     | RateLimitsUpdated
     | FrameSeen
+    | Tentative
+    | OutputWords
 )
 
 

@@ -179,6 +179,7 @@ class Floor:
             out.SpeechStarted(audio_start_ms=utterance.begin // _MS, item_id=utterance.item_id)
         )
         self.transcripts.tell(utterance)
+        self.transcripts.hint(utterance)
 
     def _end(self, heard: Heard) -> None:
         utterance, self._hoped = heard.utterance, None
@@ -259,6 +260,9 @@ class Floor:
             return
         if utterance.announced:
             self.transcripts.tell(utterance)
+        open_now = utterance is self.listening.utterance
+        if open_now and (utterance.announced or self._detection is None):
+            self.transcripts.hint(utterance)
         self.listening.follow(utterance)
         going_on = utterance is self.listening.utterance and self._hoped is None
         if going_on and utterance.sure and self._settings.type == "realtime":

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from assistant.server.realtime import events_out as out
 from assistant.server.realtime.choices import AudioFormat
 from assistant.server.realtime.conversation import Entry, Speech
+from assistant.server.realtime.extensions import OutputWords, WordTime
 from assistant.server.realtime.formats import (
     AudioOut,
     bytes_per_sample,
@@ -151,6 +152,9 @@ class MessageOutput:
         """More sound, from sample `start` on."""
         assert self._sound is not None
         self._sound.words.extend(words)
+        if words:
+            times = tuple(WordTime.of(word, self._sound.rate) for word in words)
+            self._place.emit(OutputWords(**self._part, words=times))
         self._send(self._sound.encoder.push(samples))
         if self._place.record is not None and self._entry is not None:
             rate = self._sound.rate

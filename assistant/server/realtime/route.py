@@ -10,6 +10,7 @@ from assistant.server.engine import Engine
 from assistant.server.errors import ApiError
 from assistant.server.http.names import ALIASES, Role, served
 from assistant.server.realtime.connection import Connection
+from assistant.server.realtime.extensions import asked_for
 from assistant.server.realtime.settings import Kind, Offer, SessionSettings
 from assistant.server.realtime.wire import WireError, new_id
 from assistant.server.state import state_of
@@ -37,11 +38,15 @@ def offer_of(engine: Engine) -> Offer:
 
 @router.websocket("/v1/realtime")
 async def realtime(websocket: WebSocket, who: Annotated[Caller, Depends(caller)]) -> None:
-    """A realtime session; ``model`` and ``intent=transcription`` may stand in the query."""
+    """A realtime session; the query may hold ``model``, ``intent`` and ``extensions``."""
     state = state_of(websocket)
     offer = offer_of(state.engine)
-    settings = _first_settings(websocket, who, offer)
-    await Connection(websocket, state, who, settings, offer).serve()
+    try:
+        settings = _first_settings(websocket, who, offer)
+        extensions = asked_for(websocket.query_params.get("extensions", ""))
+    except WireError as error:
+        raise ApiError(400, error.message, code=error.code, param=error.param) from None
+    await Connection(websocket, state, who, settings, offer, extensions).serve()
 
 
 def _first_settings(websocket: WebSocket, who: Caller, offer: Offer) -> SessionSettings:
@@ -55,10 +60,7 @@ def _first_settings(websocket: WebSocket, who: Caller, offer: Offer) -> SessionS
             param="model",
         )
     kind: Kind = "transcription" if query.get("intent") == "transcription" else "realtime"
-    try:
-        return settings_from(who.session_defaults or {}, offer, kind)
-    except WireError as error:
-        raise ApiError(400, error.message, code=error.code, param=error.param) from None
+    return settings_from(who.session_defaults or {}, offer, kind)
 
 
 def settings_from(

@@ -7,7 +7,8 @@ from typing import Any
 from assistant.server.media import MediaRules, read_picture
 from assistant.server.realtime.bounds import DialogueLimits
 from assistant.server.realtime.events_in import CameraFrame
-from assistant.server.realtime.events_out import FrameSeen, ServerEvent
+from assistant.server.realtime.events_out import ServerEvent
+from assistant.server.realtime.extensions import FrameSeen
 from assistant.server.realtime.faults import error_event
 from assistant.server.realtime.payloads import Sighting
 from assistant.session import Parts

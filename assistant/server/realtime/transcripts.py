@@ -8,6 +8,7 @@ from assistant.server.realtime.events_out import (
     TranscriptionDelta,
     TranscriptionFailed,
 )
+from assistant.server.realtime.extensions import Tentative
 from assistant.server.realtime.items import InputAudio, MessageItem
 from assistant.server.realtime.payloads import DurationUsage, LogProb, TranscriptionError
 from assistant.server.realtime.record import Emit
@@ -24,7 +25,8 @@ _PIECE = 8 * SAMPLE_RATE  # of a recording: far less than the recogniser's windo
 class Transcripts:
     """Tells the words of the user's turns, if the settings ask for them.
 
-    Words are told once they are final, so every delta extends the text before it.
+    Words are told once they are final, so every delta extends the text before it. Those that may
+    still change are hinted at.
     """
 
     def __init__(
@@ -48,6 +50,14 @@ class Transcripts:
                     logprobs=self._log_probabilities(words),
                 )
             )
+            utterance.hinted = ""
+
+    def hint(self, utterance: Utterance) -> None:
+        """Words of an utterance that may still change, if they are others than before."""
+        unsure = utterance.unsure
+        if unsure != utterance.hinted and self._wanted:
+            utterance.hinted = unsure
+            self._emit(Tentative(item_id=utterance.item_id, text=unsure))
 
     async def settle(self, entry: Entry, utterance: Utterance, index: int = 0) -> None:
         """The utterance is over: its words become those of the item."""

@@ -51,6 +51,8 @@ class Utterance:
         #: Whether the client was told of it, and how many words of it.
         self.announced = False
         self.told = 0
+        #: What the client was last told that may still change.
+        self.hinted = ""
 
     @property
     def end(self) -> int:
@@ -71,6 +73,11 @@ class Utterance:
     def text(self) -> str:
         """All words so far."""
         return "".join(word.text for word in self.committed + self._tentative).strip()
+
+    @property
+    def unsure(self) -> str:
+        """The words so far that the client was not told of as final."""
+        return "".join(word.text for word in self.committed[self.told :] + self._tentative).strip()
 
     @property
     def behind(self) -> bool:

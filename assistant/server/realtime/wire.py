@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from assistant.errors import VoxsightError
@@ -37,6 +37,12 @@ class Wire(BaseModel):
     """A strict JSON object: no unknown keys, no guessed types; frozen, so copied to be changed."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Event(Wire):
+    """What the server sends; it has its ``event_id`` from the moment it is made."""
+
+    event_id: str = Field(default_factory=lambda: new_id("event"))
 
 
 class WireError(VoxsightError):
