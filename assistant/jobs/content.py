@@ -27,8 +27,8 @@ STAGE_VERSIONS: Mapping[str, int] = MappingProxyType(
         "speakers": 1,
         "segment": 1,
         "translate": 1,
-        "fit": 1,
-        "speak": 1,
+        "fit": 2,
+        "speak": 2,
         "mix": 1,
         "mux": 1,
     }

@@ -74,10 +74,24 @@ def test_borrows_only_where_speed_does_not_help() -> None:
 
 
 def test_stretches_as_the_last_resort() -> None:
-    longer = fit_line(translated("a" * 15), FakeVoice(by_letters))
-    assert longer is not None and longer.rate == 0.85 and 1 < longer.stretch <= 1.1
+    def stepped(text: str, rate: float, seed: int) -> float:  # no rate gives more, or comes near
+        return 1_750 if rate < 1 else 1_700
+
+    longer = fit_line(translated("a"), FakeVoice(stepped))
+    assert longer is not None and 1 < longer.stretch <= 1.1
+    assert longer.rate / longer.stretch >= 0.85
     shorter = fit_line(translated("a" * 27), FakeVoice(by_letters))
     assert shorter is not None and shorter.rate == 1.25 and 0.9 <= shorter.stretch < 1
+
+
+def test_a_pace_out_of_bounds_is_worse_than_an_early_end() -> None:
+    early = fit_line(translated("a" * 15), FakeVoice(by_letters))
+    assert early is not None and (early.rate, early.stretch) == (0.85, 1)
+
+
+def test_a_line_goes_on_while_its_voice_dies_away() -> None:
+    best = fit_line(translated("a" * 20, free=500), FakeVoice(by_letters))
+    assert best is not None and 30 <= best.miss_ms <= 75 and best.borrowed_ms == 0
 
 
 def test_what_does_not_fit_is_left_out() -> None:

@@ -26,7 +26,7 @@ _FLAGS = (
 
 
 #: Where this is set, as by the checks of every change, nothing is skipped for want of a browser.
-REQUIRED = "VOXSIGHT_REQUIRE_BROWSER"
+REQUIRED = "REQUIRE_BROWSER"
 
 
 def without(missing: str) -> NoReturn:

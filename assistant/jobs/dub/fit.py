@@ -27,7 +27,7 @@ class FitOptions:
     may be so far from the end of its slot without borrowing; wordings: that are measured closely.
     """
 
-    seeds: int = 4
+    seeds: int = 16
     miss_ms: int = 150
     wordings: int = 4
 
@@ -45,6 +45,7 @@ _MARK = re.compile(r"[,;:.?!](?=\s)")
 _CORRECTIONS = 2  # of a rate by the length that it gives
 _CLOSELY = 3  # wordings at a rate that are tried with every seed
 _EARLY_MS = 15  # aimed at before the end, beyond which there may be no room at all
+_FADE_MS = 60  # at the end of a line its voice dies away: it goes on so long after it is heard
 _COMMA_MS = 250  # that a voice pauses at a mark within a line
 
 # What a listener minds, in one unit: a rate at its bound, or an end a whole miss away.
@@ -52,6 +53,7 @@ _OTHER_WORDING, _LATER_WORDING = 0.3, 0.05  # the first is the best translation
 _MISS, _BEYOND = 2.0, 20.0
 _BORROW, _BORROW_S = 2.5, 3.0  # before a stretch, after any rate
 _STRETCH, _STRETCH_SHARE = 3.0, 20.0
+_UNNATURAL, _UNNATURAL_SHARE = 25.0, 100.0  # a pace out of bounds, after any small miss
 _SILENCE = 2.0  # for a line that is all pauses
 
 
@@ -95,6 +97,7 @@ class _Search:
             return voice.measure(wording, rate, seed) * 1000 / voice.sample_rate
 
         self._length_ms = length_ms
+        self._fade_ms = min(_FADE_MS, self.line.free_ms)
 
     def ways(self) -> Iterator[FittedLine]:
         """Ways to speak the line: the likeliest wordings at a few rates, the best with every seed.
@@ -128,8 +131,9 @@ class _Search:
         slot_ms, natural_ms = self.line.slot_ms, self._length_ms(wording, 1.0, 0)
         rates: set[float] = set()
         for goal_ms in {slot_ms, min(slot_ms + self.line.free_ms, round(natural_ms))}:
-            near = 0 <= goal_ms - natural_ms <= _EARLY_MS
-            aim_ms = max(1, goal_ms - (0 if near else _EARLY_MS))
+            end_ms = goal_ms + min(self._fade_ms, slot_ms + self.line.free_ms - goal_ms)
+            near = 0 <= end_ms - natural_ms <= _EARLY_MS
+            aim_ms = max(1, end_ms - (0 if near else _EARLY_MS))
             rate = natural_ms / aim_ms
             for _ in range(_CORRECTIONS):
                 rates.add(bounded := _bounded(rate))
@@ -140,7 +144,10 @@ class _Search:
     def cost(self, way: FittedLine) -> float:
         """How much a listener minds."""
         at = self.translated.wordings.index(way.wording)
-        miss = max(0, abs(way.miss_ms) - _EARLY_MS) / max(1, self.options.miss_ms)
+        off_ms = abs(way.miss_ms - (0 if way.borrowed_ms else self._fade_ms))
+        miss = max(0, off_ms - _EARLY_MS) / max(1, self.options.miss_ms)
+        pace = way.rate / way.stretch
+        unnatural = abs(log(pace / _bounded(pace)))
         return (
             (_OTHER_WORDING + _LATER_WORDING * at if at else 0.0)
             + abs(log(way.rate)) / log(FASTEST_RATE)
@@ -148,6 +155,7 @@ class _Search:
             + (_BEYOND * miss if miss > 1 else 0.0)
             + (_BORROW + _BORROW_S * way.borrowed_ms / 1000 if way.borrowed_ms else 0.0)
             + (_STRETCH + _STRETCH_SHARE * abs(way.stretch - 1) if way.stretch != 1 else 0.0)
+            + (_UNNATURAL + _UNNATURAL_SHARE * unnatural if unnatural > 1e-3 else 0.0)
             + _SILENCE * len(_MARK.findall(way.wording)) * _COMMA_MS / self.line.slot_ms
         )
 

@@ -25,7 +25,7 @@ VOICE_FILE, LINE_FILE = "voice.wav", "line.json"
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:[\s,.-]|and)+(?=\d)")
 _SEEDS = 32  # readings that are measured, which costs little ...
 _TRIES = 4  # ... and how many of those are made and listened to
-_MISS_MS = 100  # another reading may end so far from where it should, or as far as the fitted one
+_NEAR_MS = 60  # of where the fitted reading ends, another may end
 _STEP_MS = 10
 _QUIET_DB = -35.0  # below the line's loudest step
 _PAUSE_MS = 200  # a shorter gap belongs to the words around it
@@ -101,9 +101,7 @@ def _readings(fitted: FittedLine, voice: DubVoice) -> Iterator[FittedLine]:
         end_ms = fitted.start_ms + round(samples * 1000 / voice.sample_rate)
         other = replace(fitted, seed=seed, end_ms=end_ms)
         latest = fitted.line.end_ms + fitted.line.free_ms
-        if abs(other.miss_ms) <= max(_MISS_MS, abs(fitted.miss_ms)) and (
-            end_ms <= max(latest, fitted.end_ms)
-        ):
+        if abs(end_ms - fitted.end_ms) <= _NEAR_MS and end_ms <= max(latest, fitted.end_ms):
             tries += 1
             yield other
 
