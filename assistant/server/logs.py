@@ -43,7 +43,10 @@ class JsonFormatter(logging.Formatter):
         line |= {
             key: value
             for key, value in vars(record).items()
-            if key not in _STANDARD and (self._log_text or key not in _PRIVATE)
+            # What begins with _ is a library's own: Ray marks every record of a process.
+            if key not in _STANDARD
+            and not key.startswith("_")
+            and (self._log_text or key not in _PRIVATE)
         }
         if record.exc_info and record.exc_info[1] is not None:
             line |= self._fault(record.exc_info[1])

@@ -23,7 +23,7 @@ def test_an_event_with_its_session_and_fields() -> None:
     stream = io.StringIO()
     with logging_to(stream):
         token = current_id.set("req_1")
-        log.info("request", extra={"ms": 1.5, "status": 200})
+        log.info("request", extra={"ms": 1.5, "status": 200, "_mark": 1})
         current_id.reset(token)
         log.warning("later")
     first, second = lines(stream)

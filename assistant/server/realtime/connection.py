@@ -248,6 +248,9 @@ async def _ended(tasks: "list[asyncio.Task[None]]") -> None:
     """Cancel the tasks that run, and wait until all are over."""
     for task in tasks:
         task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Exception):
-            _log.error("a realtime task failed", exc_info=result)
+    # Not ``gather``: cancelled meanwhile, it would raise a task's cancellation in place of its own,
+    # which nobody who cancelled us would know again.
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            _log.error("a realtime task failed", exc_info=fault)
