@@ -230,3 +230,28 @@ def batch(
             progress=advance,
         )
     _show("Many recordings, in batches", report.summary(), json)
+
+
+@app.command()
+def jobs(
+    tasks: Annotated[int, typer.Option(min=1, help="Simulated recordings.")] = 10_000,
+    ray: Annotated[bool, typer.Option(help="Also two Ray actors on this machine.")] = True,
+    json: Json = False,
+) -> None:
+    """What the scheduler of a batch costs for each task that does nothing."""
+    from assistant.bench.jobs import measure_scheduler
+    from assistant.jobs.engine import EngineName, engine_by_name
+
+    kinds: list[tuple[EngineName, int]] = [("local", 1), ("local", 2)]
+    if ray:
+        kinds.append(("ray", 2))
+    figures: dict[str, Any] = {"tasks": tasks}
+    for name, workers in kinds:
+        engine = engine_by_name(name, workers=workers)
+        try:
+            with remarks.status(f"Tasks through the engine {name} with {workers}"):
+                report = measure_scheduler(engine, tasks)
+        finally:
+            engine.close()
+        figures[f"{name}_{workers}_us_per_task"] = round(report.task_us, 1)
+    _show("The cost of a task", figures, json)

@@ -1,8 +1,10 @@
+import json
 from contextlib import closing
 
 import pytest
 
 from assistant.bench.jobs import measure_scheduler
+from assistant.cli.app import run
 from assistant.jobs.engine import Engine, engine_by_name
 
 
@@ -25,3 +27,10 @@ def test_tasks_that_are_lost_are_noticed() -> None:
 
     with pytest.raises(AssertionError, match="1 of 5 tasks were lost"):
         measure_scheduler(Losing(), 5)  # type: ignore[arg-type]
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "jobs", "--tasks", "20", "--no-ray", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["tasks"] == 20
+    assert figures["local_1_us_per_task"] > 0 and figures["local_2_us_per_task"] > 0

@@ -27,6 +27,27 @@ export function tell(element, sentence) {
   element.textContent = sentence ?? "";
 }
 
+/** A file that is chosen in a tab, or dropped on its field, goes to `take`. */
+export function takeFiles(root, take) {
+  const input = find(root, "[data-file]");
+  const drop = find(root, "[data-drop]");
+  find(root, '[data-do="choose"]').addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    if (input.files[0]) take(input.files[0]);
+    input.value = "";
+  });
+  const over = (on) => (event) => {
+    event.preventDefault();
+    drop.toggleAttribute("data-over", on);
+  };
+  drop.addEventListener("dragover", over(true));
+  drop.addEventListener("dragleave", over(false));
+  drop.addEventListener("drop", (event) => {
+    over(false)(event);
+    if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+  });
+}
+
 /** Fills a `<select>`; `options` are [value, label]. */
 export function fill(select, options, chosen) {
   select.replaceChildren(

@@ -1,7 +1,7 @@
 /** The Dub tab: a film goes in, its stages pass, and a film in another language comes out. */
 
 import { address, follow, read, remove, send } from "./api.js";
-import { clock, find, kept, make, tell } from "./dom.js";
+import { clock, find, kept, make, takeFiles, tell } from "./dom.js";
 
 const PATH = "/v1/voxsight/dubs";
 const STAGES = {
@@ -41,23 +41,7 @@ class Dub {
   }
 
   inputs() {
-    const input = find(this.root, "[data-file]");
-    const drop = find(this.root, "[data-drop]");
-    find(this.root, '[data-do="choose"]').addEventListener("click", () => input.click());
-    input.addEventListener("change", () => {
-      if (input.files[0]) this.take(input.files[0]);
-      input.value = "";
-    });
-    const over = (on) => (event) => {
-      event.preventDefault();
-      drop.toggleAttribute("data-over", on);
-    };
-    drop.addEventListener("dragover", over(true));
-    drop.addEventListener("dragleave", over(false));
-    drop.addEventListener("drop", (event) => {
-      over(false)(event);
-      if (event.dataTransfer.files[0]) this.take(event.dataTransfer.files[0]);
-    });
+    takeFiles(this.root, (file) => this.take(file));
     find(this.root, '[data-do="cancel"]').addEventListener("click", () => this.cancel());
   }
 

@@ -1,7 +1,7 @@
 /** The Transcribe tab: a recording becomes words, with their times on its waveform. */
 
 import { events } from "./api.js";
-import { canvas, clock, colour, fill, find, kept, make, peaks, save, tell } from "./dom.js";
+import { canvas, clock, colour, fill, find, kept, make, peaks, save, takeFiles, tell } from "./dom.js";
 import { languageOptions } from "./models.js";
 
 /** Of the waveform. */
@@ -39,23 +39,7 @@ class Transcribe {
   }
 
   inputs() {
-    const input = find(this.root, "[data-file]");
-    const drop = find(this.root, "[data-drop]");
-    find(this.root, '[data-do="choose"]').addEventListener("click", () => input.click());
-    input.addEventListener("change", () => {
-      if (input.files[0]) this.take(input.files[0]);
-      input.value = "";
-    });
-    const over = (on) => (event) => {
-      event.preventDefault();
-      drop.toggleAttribute("data-over", on);
-    };
-    drop.addEventListener("dragover", over(true));
-    drop.addEventListener("dragleave", over(false));
-    drop.addEventListener("drop", (event) => {
-      over(false)(event);
-      if (event.dataTransfer.files[0]) this.take(event.dataTransfer.files[0]);
-    });
+    takeFiles(this.root, (file) => this.take(file));
     find(this.root, '[data-do="record"]').addEventListener("click", () => this.record());
     find(this.root, '[data-do="cancel"]').addEventListener("click", () => this.leaving?.abort());
   }
