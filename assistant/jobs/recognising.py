@@ -13,6 +13,7 @@ from assistant.jobs.outputs import Outputs, Recipe, Stamp, confidence
 from assistant.loading import Models
 from audio.asr import Recogniser, Transcript
 from audio.asr_batch import transcribe_many
+from audio.features.dispatch import prepare
 from audio.media import read_sound
 from audio.pcm import Sound
 
@@ -56,6 +57,7 @@ class RecogniseWorker:
     ) -> "RecogniseWorker":
         """Loads the recogniser that the settings name."""
         outputs.check_seen()
+        prepare()
         folder = Models(settings).folder(settings.recogniser)
         # Of many windows, each on a core of its own is faster than one after the other on all.
         windows = settings.threads if recipe.device == "cpu" else 1

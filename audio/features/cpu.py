@@ -9,6 +9,9 @@ value does not depend on which frames are computed with it.
 """
 
 import math
+import subprocess
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -271,7 +274,25 @@ def _clamp(log10):  # type: ignore[no-untyped-def]
 
 @cache
 def _compiled() -> tuple[Any, Any]:
-    """The kernels, compiled or read from Numba's cache: one signature each, whoever owns arrays."""
+    """The kernels; what is not in Numba's cache yet is compiled by a process of its own.
+
+    Code that was just compiled gives sums with other last bits than the same code read back from
+    the cache, and a process that has compiled it keeps using it. So none computes with it.
+    """
+    if not is_compiled():
+        _compile_elsewhere()
+    return _from_numba()
+
+
+def _compile_elsewhere() -> None:
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import _from_numba as f; f()"
+    # Where no process can be started, it is compiled here after all.
+    with suppress(OSError):
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+
+def _from_numba() -> tuple[Any, Any]:
+    """The kernels, compiled or read from the cache: one signature each, whoever owns arrays."""
 
     def read_only(item: Any) -> Any:
         return types.Array(item, 1, "C", readonly=True)
@@ -284,8 +305,6 @@ def _compiled() -> tuple[Any, Any]:
 
 def is_compiled() -> bool:
     """Whether the machine code is in Numba's cache, so that the first call is fast."""
-    if _compiled.cache_info().currsize:
-        return True
     folder = Path(njit(**_JIT)(_clamp).stats.cache_path)
     source = Path(__file__).stat().st_mtime
     return any(index.stat().st_mtime >= source for index in folder.glob("cpu._clamp-*.nbi"))

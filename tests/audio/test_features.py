@@ -1,5 +1,6 @@
 """The fast features against the definition, against other libraries, and streamed against whole."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -287,6 +288,19 @@ def test_compiling_is_announced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     dispatch.prepare(remarks.append)
     assert len(remarks) == 1
     assert is_compiled()
+
+
+def test_who_compiles_gets_the_bits_that_all_others_get(tmp_path: Path) -> None:
+    code = (
+        "import hashlib, numpy\n"
+        "from audio.features.log_mel import log_mel\n"
+        "noise = numpy.random.default_rng(0).standard_normal(32_000).astype('float32')\n"
+        "print(hashlib.sha256(log_mel(noise).tobytes()).hexdigest())\n"
+    )
+    place = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    first, later = (subprocess.check_output(command, cwd=ROOT, env=place) for _ in range(2))
+    assert first == later
 
 
 def test_a_new_process_finds_the_compiled_kernel_and_imports_no_torch() -> None:
