@@ -27,7 +27,7 @@ STAGE_VERSIONS: Mapping[str, int] = MappingProxyType(
         "speakers": 1,
         "segment": 1,
         "translate": 1,
-        "fit": 2,
+        "fit": 3,
         "speak": 2,
         "mix": 1,
         "mux": 1,

@@ -189,7 +189,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[World]:
     made.close()
 
 
-@settings(MANY, max_examples=60)
+@settings(MANY, max_examples=30)
 @given(CASES)
 def test_no_client_breaks_the_server(world: World, case: tuple[str, list[Frame], str]) -> None:
     world.play(*case)

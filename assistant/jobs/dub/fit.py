@@ -45,7 +45,7 @@ _MARK = re.compile(r"[,;:.?!](?=\s)")
 _CORRECTIONS = 2  # of a rate by the length that it gives
 _CLOSELY = 3  # wordings at a rate that are tried with every seed
 _EARLY_MS = 15  # aimed at before the end, beyond which there may be no room at all
-_FADE_MS = 60  # at the end of a line its voice dies away: it goes on so long after it is heard
+_FADE_MS = 45  # at the end of a line its voice dies away: it goes on so long after it is heard
 _COMMA_MS = 250  # that a voice pauses at a mark within a line
 
 # What a listener minds, in one unit: a rate at its bound, or an end a whole miss away.
