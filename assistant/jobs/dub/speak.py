@@ -24,7 +24,7 @@ VOICE_FILE, LINE_FILE = "voice.wav", "line.json"
 
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:[\s,.-]|and)+(?=\d)")
 _SEEDS = 32  # readings that are measured, which costs little ...
-_TRIES = 4  # ... and how many of those are made and listened to
+_TRIES = 8  # ... and how many of those are made and listened to
 _NEAR_MS = 60  # of where the fitted reading ends, another may end
 _STEP_MS = 10
 _QUIET_DB = -35.0  # below the line's loudest step
