@@ -34,6 +34,22 @@ class EngineName(StrEnum):
     RAY = "ray"
 
 
+Voices = Annotated[
+    list[str] | None, typer.Option(help="Voice or folder of one; several for speakers.")
+]
+SpeakerVoices = Annotated[
+    list[str] | None, typer.Option(help="SPEAKER=VOICE, such as A=en_US-joe-medium.")
+]
+Translator = Annotated[
+    str | None, typer.Option(help="Translation model of transformers, folder or hub:NAME.")
+]
+Separator = Annotated[Path | None, typer.Option(help="Weights of hdemucs_high, for keep-beds.")]
+Speakers = Annotated[
+    Path | None, typer.Option(help="Folder of sherpa-onnx models that tell speakers apart.")
+]
+Edit = Annotated[Path | None, typer.Option(help="A lines.json that you corrected; for one file.")]
+
+
 def dub(
     files: Annotated[
         list[Path], typer.Argument(help="Videos or recordings, folders, patterns, a manifest.")
@@ -49,24 +65,12 @@ def dub(
         Original, typer.Option(help="The original sound under the voice.")
     ] = Original.DUCK,
     duck_db: Annotated[float, typer.Option(help="How much softer it is there.")] = -24.0,
-    voice: Annotated[
-        list[str] | None, typer.Option(help="Voice or folder of one; several for speakers.")
-    ] = None,
-    speaker_voice: Annotated[
-        list[str] | None, typer.Option(help="SPEAKER=VOICE, such as A=en_US-joe-medium.")
-    ] = None,
-    translator: Annotated[
-        str | None, typer.Option(help="Translation model of transformers, folder or hub:NAME.")
-    ] = None,
-    separator: Annotated[
-        Path | None, typer.Option(help="Weights of hdemucs_high, for keep-beds.")
-    ] = None,
-    speakers: Annotated[
-        Path | None, typer.Option(help="Folder of sherpa-onnx models that tell speakers apart.")
-    ] = None,
-    edit: Annotated[
-        Path | None, typer.Option(help="A lines.json that you corrected; for one file.")
-    ] = None,
+    voice: Voices = None,
+    speaker_voice: SpeakerVoices = None,
+    translator: Translator = None,
+    separator: Separator = None,
+    speakers: Speakers = None,
+    edit: Edit = None,
     model: Annotated[str, typer.Option(help="Recogniser of many languages.")] = "whisper-base",
     engine: Annotated[EngineName, typer.Option(help="What does the lines.")] = EngineName.LOCAL,
     workers: Annotated[int | None, typer.Option(min=1, help="Lines at once.")] = None,
