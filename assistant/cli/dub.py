@@ -41,7 +41,8 @@ SpeakerVoices = Annotated[
     list[str] | None, typer.Option(help="SPEAKER=VOICE, such as A=en_US-joe-medium.")
 ]
 Translator = Annotated[
-    str | None, typer.Option(help="Translation model of transformers, folder or hub:NAME.")
+    str | None,
+    typer.Option(help="Translation or chat model: name, folder or hub:NAME."),
 ]
 Separator = Annotated[Path | None, typer.Option(help="Weights of hdemucs_high, for keep-beds.")]
 Speakers = Annotated[

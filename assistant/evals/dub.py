@@ -70,7 +70,11 @@ class DubMeasures:
     video_identical: bool
 
     def summary(self) -> dict[str, float | int | bool]:
-        """The figures that are compared over time."""
+        """The figures that are compared over time.
+
+        Lines that keep their original count in ``kept`` and, as missed, in
+        ``lines_in_slot_with_kept``; all else is of the lines that were dubbed.
+        """
         count = max(1, len(self.lines))
         slots = sum(line.slot[1] - line.slot[0] for line in self.lines)
         in_slot = sum(abs(line.end_error_ms) <= IN_SLOT_MS for line in self.lines)
@@ -79,6 +83,8 @@ class DubMeasures:
         return {
             "lines": len(self.lines),
             "lines_in_slot": round(in_slot / count, 4),
+            "kept": self.kept,
+            "lines_in_slot_with_kept": round(in_slot / max(1, len(self.lines) + self.kept), 4),
             "rate_in_range": round(in_range / count, 4),
             "silence_in_slot": round(sum(x.silence_ms for x in self.lines) / max(1, slots), 4),
             "back_wer": round(sum(line.errors for line in self.lines) / max(1, words), 4),

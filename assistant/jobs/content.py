@@ -28,7 +28,7 @@ STAGE_VERSIONS: Mapping[str, int] = MappingProxyType(
         "segment": 1,
         "translate": 1,
         "fit": 3,
-        "speak": 3,
+        "speak": 4,
         "mix": 1,
         "mux": 1,
     }

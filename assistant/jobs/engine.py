@@ -1,8 +1,10 @@
 """Many tasks through a few workers: what an engine is, and the schedule that all engines share."""
 
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -47,46 +49,57 @@ class Outcome(Generic[T, R]):
     attempts: int
 
 
-class Engine(Protocol):
-    """Runs tasks on this machine or on many."""
+class Staff(ABC, Generic[T, R]):
+    """Workers of one kind. They keep their models from one list of tasks to the next."""
 
-    @property
-    def workers(self) -> int:
-        """How many tasks run at once."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """How many threads the models of one worker should use."""
-        ...
-
-    @property
-    def here(self) -> bool:
-        """Whether tasks run in this thread, and so may call back."""
-        ...
-
-    def map(
-        self,
-        make_worker: Callable[[], Worker[T, R]],
-        tasks: Iterable[T],
-        *,
-        retries: int = 1,
-    ) -> Generator[Outcome[T, R], None, None]:
+    @abstractmethod
+    def map(self, tasks: Iterable[T], *, retries: int = 1) -> Generator[Outcome[T, R], None, None]:
         """The tasks' outcomes, as they finish.
 
         Tasks are taken from the iterable when a worker is free for one, so it may be endless.
-        ``make_worker``, tasks and results must be picklable. A task is given again, up to
-        ``retries`` times, when its worker died or when it failed for no fault of the input; one
-        of ``USER_ERRORS`` is final. Ending the iteration early ends the workers.
+        Tasks and results must be picklable. A task is given again, up to ``retries`` times, when
+        its worker died or when it failed for no fault of the input; one of ``USER_ERRORS`` is
+        final. Ending the iteration early ends the workers. One iteration at a time.
 
         Raises:
             EngineError: no worker can be made.
         """
-        ...
 
+    @abstractmethod
+    def close(self) -> None:
+        """Ends the workers."""
+
+
+class Engine(ABC):
+    """Runs tasks on this machine or on many.
+
+    Attributes:
+        workers: how many tasks run at once.
+        threads: how many threads the models of one worker should use.
+        here: whether tasks run in this thread, and so may call back.
+    """
+
+    workers: int
+    threads: int
+    here: bool
+
+    @abstractmethod
+    def staff(self, make_worker: Callable[[], Worker[T, R]]) -> Staff[T, R]:
+        """Workers that are each made when their first task comes; to be closed.
+
+        ``make_worker`` must be picklable.
+        """
+
+    def map(
+        self, make_worker: Callable[[], Worker[T, R]], tasks: Iterable[T], *, retries: int = 1
+    ) -> Generator[Outcome[T, R], None, None]:
+        """One list of tasks with workers that end with it; see ``Staff.map``."""
+        with closing(self.staff(make_worker)) as staff:
+            yield from staff.map(tasks, retries=retries)
+
+    @abstractmethod
     def close(self) -> None:
         """Ends whatever still runs."""
-        ...
 
 
 def engine_by_name(
@@ -215,43 +228,58 @@ class _Given(Generic[T]):
     attempts: int
 
 
-def run_crew(
-    crew: Crew, size: int, tasks: Iterable[T], retries: int
-) -> Generator[Outcome[T, Any], None, None]:
-    """Keeps up to ``size`` posts at work on the tasks; see ``Engine.map``."""
-    fresh = (_Given(index, task, 1) for index, task in enumerate(tasks))
-    again: deque[_Given[T]] = deque()
-    idle: list[Any] = []
-    at_work: dict[Any, _Given[T]] = {}
-    deaths = 0
-    try:
+class CrewStaff(Staff[T, R]):
+    """Up to ``size`` posts of a crew, kept at work."""
+
+    def __init__(self, crew: Crew, size: int) -> None:
+        self._crew, self._size = crew, size
+        self._idle: list[Any] = []
+
+    def map(self, tasks: Iterable[T], *, retries: int = 1) -> Generator[Outcome[T, R], None, None]:
+        """See ``Staff.map``."""
+        at_work: dict[Any, _Given[T]] = {}
+        try:
+            yield from self._run(at_work, tasks, retries)
+        finally:
+            if at_work:  # what they would answer belongs to no list of tasks any more
+                self.close()
+
+    def close(self) -> None:
+        """See ``Staff.close``."""
+        self._idle.clear()
+        self._crew.dismiss()
+
+    def _run(
+        self, at_work: dict[Any, _Given[T]], tasks: Iterable[T], retries: int
+    ) -> Generator[Outcome[T, R], None, None]:
+        fresh = (_Given(index, task, 1) for index, task in enumerate(tasks))
+        again: deque[_Given[T]] = deque()
+        deaths = 0
         while True:
-            while len(at_work) < size and (next_one := _next(again, fresh)) is not None:
-                post = idle.pop() if idle else crew.hire()
+            while len(at_work) < self._size and (next_one := _next(again, fresh)) is not None:
+                post = self._idle.pop() if self._idle else self._crew.hire()
                 if post is None:
                     again.appendleft(next_one)
                     break
                 at_work[post] = next_one
-                crew.give(post, next_one.task)
+                self._crew.give(post, next_one.task)
             if not at_work:
                 return
-            for post, reply in crew.wait():
+            for post, reply in self._crew.wait():
                 given = at_work.pop(post)
                 if reply is None:
                     deaths += 1
-                    reply = Reply[Any](failure=crew.farewell(post), again=True)
+                    reply = Reply[Any](failure=self._crew.farewell(post), again=True)
                     _check_hope(deaths, reply)
                 else:
                     deaths = 0
-                    idle.append(post)
+                    self._idle.append(post)
                 if reply.broken:
                     raise EngineError(str(reply.failure))
                 if reply.again and given.attempts <= retries:
                     again.append(_Given(given.index, given.task, given.attempts + 1))
                 else:
                     yield _outcome(given, reply)
-    finally:
-        crew.dismiss()
 
 
 def _next(again: deque[_Given[T]], fresh: Iterator[_Given[T]]) -> _Given[T] | None:
@@ -272,15 +300,24 @@ def _check_hope(deaths: int, reply: Reply[Any]) -> None:
         )
 
 
-def run_here(
-    make_worker: Callable[[], Worker[T, R]], tasks: Iterable[T], retries: int
-) -> Generator[Outcome[T, R], None, None]:
-    """The tasks one by one in this process; see ``Engine.map``."""
-    post = Post(make_worker)
-    for index, task in enumerate(tasks):
-        attempts = 1
-        while (reply := post.run(task)).again and attempts <= retries:
-            attempts += 1
-        if reply.broken:
-            raise EngineError(str(reply.failure))
-        yield _outcome(_Given(index, task, attempts), reply)
+class HereStaff(Staff[T, R]):
+    """One worker in this process, which does the tasks one by one."""
+
+    def __init__(self, make_worker: Callable[[], Worker[T, R]]) -> None:
+        self._make_worker = make_worker
+        self._post: Post[T, R] | None = None
+
+    def map(self, tasks: Iterable[T], *, retries: int = 1) -> Generator[Outcome[T, R], None, None]:
+        """See ``Staff.map``."""
+        post = self._post = self._post or Post(self._make_worker)
+        for index, task in enumerate(tasks):
+            attempts = 1
+            while (reply := post.run(task)).again and attempts <= retries:
+                attempts += 1
+            if reply.broken:
+                raise EngineError(str(reply.failure))
+            yield _outcome(_Given(index, task, attempts), reply)
+
+    def close(self) -> None:
+        """See ``Staff.close``."""
+        self._post = None

@@ -4,14 +4,23 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from assistant.jobs.engine import Outcome, Post, Reply, Worker, cores, run_crew, run_here
+from assistant.jobs.engine import (
+    CrewStaff,
+    Engine,
+    HereStaff,
+    Post,
+    Reply,
+    Staff,
+    Worker,
+    cores,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -21,13 +30,13 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 _PATIENCE_S = 5.0
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """Runs tasks on this machine.
 
     One worker runs in this process. More get a process each, started anew (not forked, which no
     thread pool survives), and share the cores. A process that is killed is replaced, and its task
-    given to another. The processes end with the iteration, and when this process ends, however
-    it does.
+    given to another. The processes end with their staff, and when this process ends, however it
+    does.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -36,15 +45,13 @@ class LocalEngine:
         self.threads = max(1, cores() // workers)
         self._crews: list[_Processes] = []
 
-    def map(
-        self, make_worker: Callable[[], Worker[T, R]], tasks: Iterable[T], *, retries: int = 1
-    ) -> Generator[Outcome[T, R], None, None]:
-        """See ``Engine.map``."""
+    def staff(self, make_worker: Callable[[], Worker[T, R]]) -> Staff[T, R]:
+        """See ``Engine.staff``."""
         if self.here:
-            return run_here(make_worker, tasks, retries)
+            return HereStaff(make_worker)
         crew = _Processes(make_worker, self.threads)
         self._crews = [*(crew for crew in self._crews if crew.posts), crew]
-        return run_crew(crew, self.workers, tasks, retries)
+        return CrewStaff(crew, self.workers)
 
     def close(self) -> None:
         """Ends all processes; what they were doing is lost."""

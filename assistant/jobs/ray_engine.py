@@ -3,12 +3,12 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
 
 from assistant.errors import ConfigError
-from assistant.jobs.engine import Outcome, Post, Reply, Worker, cores, run_crew
+from assistant.jobs.engine import CrewStaff, Engine, Post, Reply, Staff, Worker, cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,7 +26,7 @@ _QUIET = {
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Runs tasks in Ray actors, one per two cores, or per GPU.
 
     The machines must see the same files under the same names, and have this package installed;
@@ -62,12 +62,9 @@ class RayEngine:
             )
         self.workers = workers or room
 
-    def map(
-        self, make_worker: Callable[[], Worker[T, R]], tasks: Iterable[T], *, retries: int = 1
-    ) -> Generator[Outcome[T, R], None, None]:
-        """See ``Engine.map``."""
-        crew = _Actors(self._ray, make_worker, self._needs)
-        return run_crew(crew, self.workers, tasks, retries)
+    def staff(self, make_worker: Callable[[], Worker[T, R]]) -> Staff[T, R]:
+        """See ``Engine.staff``."""
+        return CrewStaff(_Actors(self._ray, make_worker, self._needs), self.workers)
 
     def close(self) -> None:
         """Ends the cluster that was started here, or the connection that was made here."""

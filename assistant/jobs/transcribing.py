@@ -167,15 +167,14 @@ class _Job:
         began = time.perf_counter()
         alone: list[Recording] = []
         retries = self.options.retries
-        with closing(engine.map(make, self._groups(library), retries=retries)) as outcomes:
-            for outcome in outcomes:
+        with closing(engine.staff(make)) as staff:
+            for outcome in staff.map(self._groups(library), retries=retries):
                 if outcome.result is None and len(outcome.task.recordings) > 1:
                     alone += outcome.task.recordings
                 else:
                     self._take(outcome)
-        singles = (Group((recording,), 0.0) for recording in alone)
-        with closing(engine.map(make, singles, retries=retries)) as outcomes:
-            for outcome in outcomes:
+            singles = (Group((recording,), 0.0) for recording in alone)
+            for outcome in staff.map(singles, retries=retries):
                 self._take(outcome)
         self.tell(self._progress())
         self.failures.close()

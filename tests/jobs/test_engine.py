@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ from hypothesis import strategies as st
 
 from assistant.errors import ConfigError
 from assistant.jobs.engine import (
+    CrewStaff,
     EngineError,
     EngineName,
+    HereStaff,
     Reply,
     engine_by_name,
     reason,
-    run_crew,
-    run_here,
 )
 from audio.errors import AudioError
 from tests.jobs.toy_workers import Faulty, Square, unmade
@@ -44,23 +45,23 @@ def test_one_worker_runs_here_and_takes_tasks_as_it_goes() -> None:
 def test_what_the_input_is_to_blame_for_is_final_and_other_failures_are_tried_again(
     tmp_path: Path,
 ) -> None:
-    outcomes = list(run_here(lambda: Faulty(tmp_path), [1, 2, 4], 1))
+    outcomes = list(HereStaff(lambda: Faulty(tmp_path)).map([1, 2, 4]))
     assert [(o.result, o.failure, o.attempts) for o in outcomes] == [
         (None, "Expected an even number, got 1; add one.", 1),
         (4, None, 1),
         (16, None, 2),
     ]
-    (outcome,) = run_here(lambda: Faulty(tmp_path), [8], 0)
+    (outcome,) = HereStaff(lambda: Faulty(tmp_path)).map([8], retries=0)
     assert (outcome.failure, outcome.attempts) == ("RuntimeError: stumbled", 1)
 
 
 def test_a_worker_that_cannot_be_made_ends_the_job() -> None:
     with pytest.raises(EngineError, match="found none; fetch it"):
-        list(run_here(unmade, [1], 1))
+        list(HereStaff(unmade).map([1]))
 
 
 def test_without_tasks_no_worker_is_made() -> None:
-    assert list(run_here(unmade, [], 1)) == []
+    assert list(HereStaff(unmade).map([])) == []
 
 
 @pytest.mark.parametrize(
@@ -142,10 +143,10 @@ def test_every_task_ends_exactly_once_whatever_dies(
     script: list[bool], count: int, size: int, room: int, retries: int
 ) -> None:
     crew = ScriptedCrew(script, room)
-    outcomes = []
+    staff = CrewStaff[int, int](crew, size)
     try:
-        for outcome in run_crew(crew, size, range(count), retries):
-            outcomes.append(outcome)
+        with closing(staff):
+            outcomes = list(staff.map(range(count), retries=retries))
     except EngineError as error:
         assert "10 workers in a row ended without an answer, the last: it died" in str(error)
         assert crew.dismissed
@@ -162,4 +163,20 @@ def test_every_task_ends_exactly_once_whatever_dies(
 
 def test_workers_that_all_die_end_the_job() -> None:
     with pytest.raises(EngineError, match="10 workers in a row"):
-        list(run_crew(ScriptedCrew([False] * 99, 2), 2, range(100), 1))
+        list(CrewStaff(ScriptedCrew([False] * 99, 2), 2).map(range(100)))
+
+
+def test_a_staff_is_kept_from_one_list_to_the_next() -> None:
+    crew = ScriptedCrew([], 2)
+    staff = CrewStaff[int, int](crew, 2)
+    for _ in range(3):
+        assert sorted(o.index for o in staff.map(range(5))) == list(range(5))
+    assert crew.hired == 2 and not crew.dismissed
+
+
+def test_an_iteration_that_ends_early_dismisses_who_is_at_work() -> None:
+    crew = ScriptedCrew([], 2)
+    outcomes = CrewStaff[int, int](crew, 2).map(range(5))
+    next(outcomes)
+    outcomes.close()
+    assert crew.dismissed

@@ -31,7 +31,7 @@ def _line(seed: int = 3, **own: object) -> object:
 def test_what_is_understood_at_once_is_kept(tmp_path: Path) -> None:
     ear = Ear(["good day to you"])
     spoken = speak(_line(), HummingVoice(), ear, "en", tmp_path)
-    samples, rate = soundfile.read(tmp_path / "voice.wav", dtype="float32")
+    samples, rate = soundfile.read(tmp_path / "voice.au", dtype="float32")
     assert rate == VOICE_RATE
     np.testing.assert_array_equal(samples, HummingVoice().say(WORDING, 1.0, 3).samples)
     assert (spoken.start_ms, spoken.end_ms) == (1000, 2236)
@@ -51,7 +51,7 @@ def test_the_best_of_eight_readings_of_about_the_same_length(tmp_path: Path) -> 
     assert len(ear.sounds) == 8
     assert (spoken.fitted.seed, spoken.back_text) == (0, "good day to")  # the second one heard
     assert spoken.back_wer == 0.25
-    samples, _ = soundfile.read(tmp_path / "voice.wav", dtype="float32")
+    samples, _ = soundfile.read(tmp_path / "voice.au", dtype="float32")
     assert len(samples) == HummingVoice().measure(WORDING, 1.0, 0)
     assert spoken.fitted.end_ms == spoken.end_ms == 2200
 
@@ -76,7 +76,7 @@ def test_stretched_only_where_it_is_asked_for(tmp_path: Path) -> None:
     spoken = speak(longer, HummingVoice(), Ear([WORDING]), "en", tmp_path)
     assert spoken.end_ms == 2320
     assert spoken.words[-1][2] == 2320
-    assert soundfile.info(tmp_path / "voice.wav").frames == round(1.2 * VOICE_RATE * 1.1)
+    assert soundfile.info(tmp_path / "voice.au").frames == round(1.2 * VOICE_RATE * 1.1)
 
 
 @given(st.floats(0.9, 1.1), st.integers(6000, 12_000))

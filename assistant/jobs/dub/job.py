@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from errno import EDQUOT, ENOSPC
 from functools import partial
@@ -30,6 +30,7 @@ from assistant.jobs.dub.line_work import (
     FitTask,
     LineMade,
     Lines,
+    LineStaff,
     LineTask,
     SpeakTask,
     Spoken,
@@ -95,8 +96,21 @@ def dub(
     models = models or Models(load_settings(recogniser=RECOGNISER))
     source = Path(source)
     place = place_of(source, Path(out), options.language)
-    with _tidied(place):
-        return _Job(source, place, Tools(models, options), engine, progress or _ignore).run()
+    tools = Tools(models, options)
+    with _tidied(place), _staff(engine, tools, place) as staff:
+        return _Job(source, place, tools, staff, progress or _ignore).run()
+
+
+@contextmanager
+def _staff(engine: Engine | None, tools: Tools, place: Place) -> Iterator[LineStaff | None]:
+    """Workers for all stages of lines, so that each loads its models once; None without engine."""
+    if engine is None:
+        yield None
+        return
+    settings = tools.models.settings.model_copy(update={"threads": engine.threads})
+    make = partial(line_worker, settings, tools.options, place.stages.resolve())
+    with closing(engine.staff(make)) as staff:
+        yield staff
 
 
 @contextmanager
@@ -125,11 +139,11 @@ class _Job:
         source: Path,
         place: Place,
         tools: Tools,
-        engine: Engine | None,
+        staff: LineStaff | None,
         progress: Callable[[Progress], None],
     ) -> None:
         self._source, self._place, self._tools = source, place, tools
-        self._options, self._engine, self._progress = tools.options, engine, progress
+        self._options, self._staff, self._progress = tools.options, staff, progress
         self._results = Results(place.stages)
         folder = tools.models.folder(tools.models.settings.recogniser)
         self._listener_key = model_key(folder)
@@ -254,13 +268,11 @@ class _Job:
         return [made[at] for at in range(len(tasks))]
 
     def _outcomes(self, tasks: Sequence[LineTask]) -> Iterable[tuple[int, LineMade]]:
-        if self._engine is None:
+        if self._staff is None:
             worker = Lines(self._tools, self._results)
             yield from ((at, worker(task)) for at, task in enumerate(tasks))
             return
-        settings = self._tools.models.settings.model_copy(update={"threads": self._engine.threads})
-        make = partial(line_worker, settings, self._options, self._place.stages.resolve())
-        for outcome in self._engine.map(make, tasks):
+        for outcome in self._staff.map(tasks):
             if outcome.result is None:
                 raise VoxsightError(f"{self._source.name}: {outcome.failure}")
             yield outcome.index, outcome.result

@@ -14,7 +14,7 @@ from assistant.jobs.dub.regions import Span, read_span
 from assistant.jobs.dub.speak import VOICE_FILE, read_spoken, speak
 from assistant.jobs.dub.tools import Tools, one_thread
 from assistant.jobs.dub.translate import translate
-from assistant.jobs.engine import Worker
+from assistant.jobs.engine import Staff, Worker
 from assistant.loading import Models
 from audio.pcm import SAMPLE_RATE
 
@@ -64,6 +64,7 @@ class Spoken:
 LineTask = TranslateTask | FitTask | SpeakTask
 LineMade = TranslatedLine | FittedLine | Spoken
 LineWorker = Worker[LineTask, LineMade]
+LineStaff = Staff[LineTask, LineMade]
 
 
 class Lines:
@@ -91,10 +92,9 @@ class Lines:
                 *(at * SAMPLE_RATE // 1000 for at in (task.line.start_ms, task.line.end_ms))
             )
             samples, _ = read_span(task.sound, span, _MARGIN)
+            translator = self._tools.translator  # loading may set the number of threads
             with one_thread():
-                made = translate(
-                    task.line, samples, self._tools.translator, task.before, task.after
-                )
+                made = translate(task.line, samples, translator, task.before, task.after)
             write_json(folder / _FILE, made.to_dict())
 
         inputs: dict[str, JsonValue] = {

@@ -140,7 +140,7 @@ class SpokenLine(Record):
     """A line as it was spoken; times in ms from the start of the source.
 
     words: text, start, end; back_text: what a recogniser understands of it; back_wer: that against
-    the wording; silence_ms: within its time. The samples lie beside, in voice.wav.
+    the wording; silence_ms: within its time. The samples lie beside, in voice.au.
     """
 
     fitted: FittedLine

@@ -21,7 +21,8 @@ class DubOptions:
     language: code of the language of the dub; spoken: of the original, None detects it for each
     stretch of speech; mix: what becomes of the original sound; voices: names or folders, the
     settings' own when there are none; speaker_voices: pairs of a speaker and a voice; translator:
-    folder or hub name of a translation model, None for the recogniser itself, which knows English;
+    name or folder of a translation model or a chat model, None for the recogniser itself, which
+    knows English;
     separator: weights of torchaudio's hdemucs_high, to keep the beds; diarisation: folder of the
     models that tell speakers apart; edits: a lines.json that a person corrected.
     """

@@ -20,7 +20,8 @@ from audio.resample import resample
 from audio.spoken_words import SpokenWord
 
 #: The files of a spoken line.
-VOICE_FILE, LINE_FILE = "voice.wav", "line.json"
+# No WAV: with floating-point samples those note when they were written, and no two are the same.
+VOICE_FILE, LINE_FILE = "voice.au", "line.json"
 
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:[\s,.-]|and)+(?=\d)")
 _SEEDS = 32  # readings that are measured, which costs little ...
@@ -69,7 +70,7 @@ def speak(
         voice: says it.
         listener: hears it; its word errors choose among readings.
         language: code of what is said.
-        folder: gets voice.wav (mono float32 at the voice's rate) and line.json.
+        folder: gets voice.au (mono float32 at the voice's rate) and line.json.
     """
     best: _Take | None = None
     for reading in _readings(fitted, voice):

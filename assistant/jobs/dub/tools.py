@@ -37,15 +37,26 @@ class Tools:
     def translator(self) -> Translator:
         """The recogniser itself, or the model that the options name."""
         if self.options.translator is not None:
-            from assistant.jobs.dub.translate_text import TextTranslator
-
-            folder = self.models.folder(self.options.translator)
-            return TextTranslator.load(folder, self.options.language)
+            return self._named_translator(self.options.translator)
         from assistant.jobs.dub.translate import WhisperTranslator
         from audio.lexicon import Lexicon
 
         name = Path(self.models.settings.recogniser).name
         return WhisperTranslator(self.recogniser, Lexicon.load().__contains__, name)
+
+    def _named_translator(self, name: str) -> Translator:
+        folder = self.models.folder(name)
+        if not writes_text(folder):
+            from assistant.jobs.dub.translate_text import TextTranslator
+
+            return TextTranslator.load(folder, self.options.language)
+        from assistant.jobs.dub.translate_chat import ChatTranslator
+
+        models, settings = self.models, self.models.settings
+        if name != settings.language_model:
+            models = Models(settings.model_copy(update={"language_model": name}))
+        label = Path(name).name
+        return ChatTranslator(models.decoder, models.prompt_builder, self.options.language, label)
 
     def voice(self, name: str) -> DubVoice:
         """The voice of that name or in that folder."""
@@ -59,6 +70,18 @@ class Tools:
         if name == self.models.settings.voice:
             return PiperVoice(self.models.voice, Path(name).name)
         return load_voice(self.models.folder(name))
+
+
+def writes_text(folder: Path) -> bool:
+    """Whether a folder holds a causal language model: a GGUF file, or one of transformers."""
+    if any(folder.glob("*.gguf")):
+        return True
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # the translator that is tried then tells what is wrong with it
+    kinds = config.get("architectures") if isinstance(config, dict) else None
+    return any(str(kind).endswith("ForCausalLM") for kind in kinds or ())
 
 
 @cache
