@@ -71,6 +71,8 @@ class TranscriptState:
     #: How many of `committed` sound before the window: the context, the others are the prefix.
     out: int = 0
     tentative: tuple[HeardWord, ...] = ()
+    #: What the hypothesis before the last had in the place of `tentative`.
+    earlier: tuple[HeardWord, ...] = ()
 
     @property
     def context(self) -> list[HeardWord]:
@@ -96,6 +98,9 @@ class LocalAgreement:
     #: So much of the committed sound stays before a word that a window is cut at: Whisper hears
     #: worse without a run-up.
     run_up_s: float = 2.0
+    #: A word less probable than this is committed once three hypotheses in a row have it, any other
+    #: once two have: the same wrong word is heard twice where only its beginning is known.
+    sure: float = 0.5
     #: How many words a window is given as context.
     context_words: int = 32
 
@@ -116,7 +121,7 @@ class LocalAgreement:
         Its last word stays tentative even if it agrees: where the sound breaks off, half words
         are heard as whole ones, and full stops where the sentence goes on.
         """
-        final = max(0, min(common_prefix(state.tentative, words), len(words) - 1))
+        final = max(0, min(self._agreed(state, words), len(words) - 1))
         if until - state.window_begin > 2 * self._window:
             final = max(final, sum(word.end <= until - self._window for word in words))
         return self._commit(state, words, final, until)
@@ -126,6 +131,12 @@ class LocalAgreement:
         words = state.tentative
         return self._commit(state, words, len(words), state.window_begin)
 
+    def _agreed(self, state: TranscriptState, words: Sequence[HeardWord]) -> int:
+        twice = common_prefix(state.tentative, words)
+        thrice = min(twice, common_prefix(state.earlier, words))
+        doubtful = (at for at in range(thrice, twice) if words[at].probability < self.sure)
+        return next(doubtful, twice)
+
     @property
     def _window(self) -> int:
         return round(self.window_s * SAMPLE_RATE)
@@ -134,7 +145,7 @@ class LocalAgreement:
         self, state: TranscriptState, words: Sequence[HeardWord], count: int, until: int
     ) -> TranscriptUpdate:
         state.committed += words[:count]
-        state.tentative = tuple(words[count:])
+        state.earlier, state.tentative = state.tentative[count:], tuple(words[count:])
         if until - state.window_begin > self._window:
             self._cut(state, until)
         forgotten = max(0, state.out - self.context_words)

@@ -14,7 +14,7 @@ from audio.transcript import HeardWord, TranscriptUpdate
 #: Sound that may wait for recognition. The recogniser's window holds 30 s: what a client sends
 #: faster than it is spoken would fall out of it unheard.
 _BEHIND = 8 * SAMPLE_RATE
-_EAGER, _FIRST = 2 * SAMPLE_RATE, SAMPLE_RATE // 5
+_EAGER, _FIRST = 2 * SAMPLE_RATE, SAMPLE_RATE // 10
 _LEAST_PROBABILITY = 1e-6
 
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -87,12 +87,13 @@ class Utterance:
     def claim(self, interval: int) -> bool:
         """Whether a pass is due: `interval` samples are new and none is under way or claimed.
 
-        Passes come sooner until the first word is sure, so that it is told soon. Where models are
-        waited for, they come later: half of the time at most is spent in passes.
+        Until the first word is sure, so that it is told soon, one pass follows the other. Then they
+        come later where models are waited for: half of the time at most is spent in passes.
         """
-        if not self.committed and self._length < _EAGER:
+        eager = not self.committed and self._length < _EAGER
+        if eager:
             interval = min(interval, _FIRST)
-        interval = max(interval, 2 * self._took)
+        interval = max(interval, self._took if eager else 2 * self._took)
         if self._claimed or self._pass.locked() or self._length - self._passed < interval:
             return False
         self._claimed = True
