@@ -395,6 +395,23 @@ def test_what_the_camera_shows_belongs_to_the_next_question() -> None:
     assert second[3].parts == ("and now",)
 
 
+def test_speech_that_other_turn_detection_ends_is_told_and_may_be_committed() -> None:
+    async def script(client: Client) -> None:
+        await client.update(**TOLD)
+        sound = (silence(0.5), say("what is this"))
+        await client.hear(*sound)
+        (started,) = client.of("input_audio_buffer.speech_started")
+        events = await client.update(**MANUAL)
+        (stopped,) = of(events, "input_audio_buffer.speech_stopped")
+        assert stopped.item_id == started.item_id
+        assert stopped.audio_end_ms == pytest.approx(sum(map(len, sound)) / 16, abs=10)
+        await client.send("input_audio_buffer.commit")
+        (done,) = client.of("conversation.item.input_audio_transcription.completed")
+        assert done.transcript == "what is this"
+
+    run(script)
+
+
 def test_bounds_of_sound() -> None:
     limits = DialogueLimits(max_buffer_s=2)
 

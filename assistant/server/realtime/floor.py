@@ -101,7 +101,9 @@ class Floor:
             self._sound = AudioIn(settings.audio.input.format)
         self._hoped = None
         self._responses.drop_draft()
-        self.listening.configure(settings.audio.input.turn_detection, listener)
+        ended = self.listening.configure(settings.audio.input.turn_detection, listener)
+        if ended is not None and ended.announced:  # who was told that it began waits for its end
+            self._emit(out.SpeechStopped(audio_end_ms=self.position // _MS, item_id=ended.item_id))
 
     async def append(self, audio: str) -> None:
         """More sound, in base64; WireError or ApiError if it cannot be taken."""

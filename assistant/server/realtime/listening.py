@@ -73,12 +73,17 @@ class Listening:
         self.position = 0
         self._restart()
 
-    def configure(self, detection: TurnDetection | None, listener: Listener) -> None:
-        """Other turn detection or another recogniser; an open utterance ends without a trace."""
-        if detection != self._detection or listener is not self.listener:
-            self._detection, self.listener = detection, listener
-            self.utterance = None
-            self._restart()
+    def configure(self, detection: TurnDetection | None, listener: Listener) -> Utterance | None:
+        """Other turn detection or another recogniser; the utterance that ends by it.
+
+        Its sound stays in the buffer, so that it may still be committed.
+        """
+        if detection == self._detection and listener is self.listener:
+            return None
+        utterance, self.utterance = self.utterance, None
+        self._detection, self.listener = detection, listener
+        self._restart()
+        return utterance
 
     @property
     def overlapping(self) -> bool:
