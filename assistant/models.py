@@ -19,6 +19,8 @@ from assistant.errors import ModelStoreError, OfflineError
 from assistant.fetch import Progress, SourceError, drop_downloads, fetch
 
 _STAMP = ".verified.json"
+#: Stands in the stamp where a checksum did not match.
+_DAMAGED = "damaged"
 _BLOCK = 1 << 20
 #: What a model that is no catalogue entry may bring from a hub: no pickle.
 _HUB_PATTERNS = (
@@ -40,6 +42,8 @@ class State(Enum):
     INCOMPLETE = "incomplete"
     ABSENT = "absent"
     DAMAGED = "damaged"
+    #: Complete, but copied or changed since its checksums were compared; they are at its next use.
+    UNVERIFIED = "unverified"
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,12 @@ class ModelStore:
             return State.ABSENT
         if len(present) < len(spec.files):
             return State.INCOMPLETE
-        return State.READY if _stamp_matches(folder, spec) else State.DAMAGED
+        if _stamp_matches(folder, spec):
+            return State.READY
+        if _is_noted_damaged(folder):
+            return State.DAMAGED
+        whole = all((folder / file.path).stat().st_size == file.size for file in spec.files)
+        return State.UNVERIFIED if whole else State.DAMAGED
 
     def folder(self, name: str, progress: "PullProgress | None" = None) -> Path:
         """Folder of a model ready to load; downloads what is missing.
@@ -117,11 +126,10 @@ class ModelStore:
         spec = self.spec(name)
         folder = self.root / name
         checks = [_check(folder / file.path, file) for file in spec.files]
-        stamp = folder / _STAMP
         if all(not check.problem for check in checks):
-            _write_stamp(folder, spec)
-        else:
-            stamp.unlink(missing_ok=True)
+            _write_stamp(folder, _fingerprint(folder, spec))
+        elif folder.is_dir():
+            _write_stamp(folder, _DAMAGED)
         return checks
 
     def pull(self, name: str, progress: "PullProgress | None" = None) -> Path:
@@ -263,11 +271,12 @@ def _fingerprint(folder: Path, spec: ModelSpec) -> dict[str, list[int | str]]:
     }
 
 
-def _write_stamp(folder: Path, spec: ModelSpec) -> None:
-    """Notes size and time of change of the verified files, so that a start need not hash them."""
+def _write_stamp(folder: Path, note: object) -> None:
+    """Notes what came of verifying: size and time of change of the files, so that a start need not
+    hash them, or that some are damaged."""
     partial = folder / f"{_STAMP}.{os.getpid()}.partial"
     try:
-        partial.write_text(json.dumps(_fingerprint(folder, spec)), encoding="utf-8")
+        partial.write_text(json.dumps(note), encoding="utf-8")
         partial.replace(folder / _STAMP)
     except PermissionError:  # a read-only store, filled by an administrator, is hashed every time
         return
@@ -277,6 +286,13 @@ def _stamp_matches(folder: Path, spec: ModelSpec) -> bool:
     try:
         noted = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
         return bool(noted == _fingerprint(folder, spec))
+    except (OSError, ValueError):
+        return False
+
+
+def _is_noted_damaged(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / _STAMP).read_text(encoding="utf-8")) == _DAMAGED)
     except (OSError, ValueError):
         return False
 

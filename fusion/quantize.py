@@ -17,9 +17,9 @@ from torch.nn import functional as F
 FEW_ROWS = 16
 #: Codes widened at a time: as bfloat16 they stay in the processor's cache.
 _TILE_WEIGHTS = 1 << 21
-#: Rows are filled up to a multiple of this, the height of a matrix unit's tile: the product takes
-#: no longer, and fewer shapes occur. oneDNN compiles a kernel for each and keeps a thousand.
-_ROWS = 16
+#: Rows are filled up to a multiple of this, so that fewer shapes occur: oneDNN compiles a kernel
+#: for each and keeps a thousand. A few rows, as of a short question, are worth a finer step.
+_ROWS, _FINE_ROWS, _FINE_UP_TO = 16, 8, 32
 #: The operator reads this many weights of a row at once, and past the end of an odd row.
 _WIDTH = 32
 
@@ -74,13 +74,14 @@ class Int8Linear:
         """The product by way of bfloat16, tile after tile in one buffer."""
         out, width = self.codes.shape
         count = rows.shape[0]
-        rows = F.pad(rows, (0, 0, 0, -count % _ROWS))
-        step = min(out, max(1, _TILE_WEIGHTS // width))
-        tile = torch.empty(step, width, dtype=rows.dtype)
+        step = _FINE_ROWS if count <= _FINE_UP_TO else _ROWS
+        rows = F.pad(rows, (0, 0, 0, -count % step))
+        height = min(out, max(1, _TILE_WEIGHTS // width))
+        tile = torch.empty(height, width, dtype=rows.dtype)
         product = torch.empty(rows.shape[0], out, dtype=rows.dtype)
-        for start in range(0, out, step):
-            codes = self.codes[start : start + step]
-            product[:, start : start + step] = F.linear(rows, tile[: len(codes)].copy_(codes))
+        for start in range(0, out, height):
+            codes = self.codes[start : start + height]
+            product[:, start : start + height] = F.linear(rows, tile[: len(codes)].copy_(codes))
         return product[:count].mul_(self.scales)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     # Most tests need none of the models' libraries.
@@ -15,6 +16,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if not Path("/proc/driver/nvidia/gpus").exists():
     # Read when numba.cuda is first imported: kernels then run in Numba's simulator.
     os.environ.setdefault("NUMBA_ENABLE_CUDASIM", "1")
+
+
+# How long a case takes tells how busy the machine is; time is measured by benchmarks.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

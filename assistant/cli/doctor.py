@@ -27,6 +27,7 @@ _PACKAGES = (
         "pillow",
     ),
 )
+_THERE = (State.READY.value, State.UNVERIFIED.value)
 _PROGRAMS = {"espeak-ng": "other phonemes (optional)", "ffmpeg": "not needed; PyAV decodes media"}
 
 
@@ -74,7 +75,7 @@ def examine(settings: Settings) -> dict[str, Any]:
         "settings": {key: str(value) for key, value in settings.model_dump().items()},
         "models": models,
         "would_fetch": [
-            row for row in models if row["name"] in wanted and row["state"] != State.READY.value
+            row for row in models if row["name"] in wanted and row["state"] not in _THERE
         ],
     }
 

@@ -114,13 +114,30 @@ def test_flipped_byte_is_found_named_and_mended(
     content = bytearray(file.read_bytes())
     content[1234] ^= 1
     file.write_bytes(content)
-    assert store.state("toy") is State.DAMAGED
+    assert store.state("toy") is State.UNVERIFIED
     with pytest.raises(ModelStoreError, match=r"model\.bin is damaged.*voxsight models pull toy"):
         store.folder("toy")
     assert [check.problem != "" for check in store.verify("toy")] == [True, False]
     store.pull("toy")
     assert file.read_bytes() == HALVES[0] + HALVES[1]
     assert store.state("toy") is State.READY
+
+
+def test_a_copied_store_is_unverified_until_it_is_used(
+    index: Path, make_store: Callable[..., ModelStore]
+) -> None:
+    store = make_store()
+    for file in store.folder("toy").rglob("*"):
+        os.utime(file, (1, 1))
+    assert store.state("toy") is State.UNVERIFIED
+    make_store(offline=True).folder("toy")
+    assert store.state("toy") is State.READY
+
+
+def test_a_truncated_file_is_damaged(index: Path, make_store: Callable[..., ModelStore]) -> None:
+    store = make_store()
+    os.truncate(store.folder("toy") / "sub/model.bin", 10)
+    assert store.state("toy") is State.DAMAGED
 
 
 def test_flipped_byte_with_its_old_time_is_found_by_verify(

@@ -3,7 +3,7 @@
 import { bytes, fill, find, make, tell } from "./dom.js";
 
 const TITLES = { recogniser: "Speech recognition", language_model: "Language model", voice: "Voice", image_encoder: "Eyes" };
-const STORE = { ready: "on this machine", absent: "to be downloaded", incomplete: "download to be finished", damaged: "damaged, will be downloaded again" };
+const STORE = { ready: "on this machine", absent: "to be downloaded", incomplete: "download to be finished", damaged: "damaged, will be downloaded again", unverified: "on this machine, compared with its checksum at next use" };
 
 /** Codes with their names in the reader's own language. */
 export function languageOptions(codes) {

@@ -31,8 +31,9 @@ class Choice(Reply):
     summary: str
     licence: str
     bytes: int = Field(description="Size of its files.")
-    state: Literal["ready", "incomplete", "absent", "damaged"] = Field(
-        description="What the store holds of it; all but `ready` are fetched when chosen."
+    state: Literal["ready", "incomplete", "absent", "damaged", "unverified"] = Field(
+        description="What the store holds of it; all but `ready` and `unverified` are fetched "
+        "when chosen."
     )
 
 
