@@ -49,6 +49,27 @@ def test_what_two_hypotheses_agree_on_is_final_but_for_the_last_word() -> None:
     assert state.tentative == ()
 
 
+def doubted(text: str, doubt: str) -> list[HeardWord]:
+    """The words of a text; those of `doubt` are unlikely."""
+    found = words(text)
+    return [replace(w, probability=0.3) if w.text.strip() in doubt.split() else w for w in found]
+
+
+def test_an_unlikely_word_waits_for_a_third_hypothesis_and_holds_up_what_follows() -> None:
+    state = TranscriptState()
+
+    def told(text: str, doubt: str) -> str:
+        update = SHORT.hear(state, doubted(text, doubt), 3 * SAMPLE_RATE)
+        return spell(update.committed_new)
+
+    assert told("for all", "all") == ""
+    assert told("for all the Chinese", "all") == "for"  # twice, but unlikely
+    assert told("although the Chinese took", "") == ""  # it was another word
+    assert told("although the Chinese took", "Chinese") == "although the"
+    assert told("Chinese took impressions from", "Chinese took") == "Chinese took"  # the third time
+    assert told("impressions from wood", "") == "impressions from"  # likely: twice is enough
+
+
 def test_the_later_spelling_is_kept() -> None:
     state = TranscriptState()
     hear(state, "it's, in the end well")

@@ -43,6 +43,8 @@ from audio.turn import (
 )
 
 _MS = SAMPLE_RATE // 1000
+#: After so much speech the language model reads what was said before, though no word is sure yet.
+_HISTORY_S = 1.5
 
 
 class Floor:
@@ -169,8 +171,6 @@ class Floor:
         self._announce(utterance)
         if self._detection is not None and self._detection.interrupt_response:
             self._responses.interrupt()
-        if self._settings.type == "realtime":
-            self._responses.prefill(self._settings, Question(""))  # all that was said before
 
     def _announce(self, utterance: Utterance) -> None:
         if utterance.announced:
@@ -267,7 +267,9 @@ class Floor:
             self.transcripts.hint(utterance)
         self.listening.follow(utterance)
         going_on = utterance is self.listening.utterance and self._hoped is None
-        if going_on and utterance.sure and self._settings.type == "realtime":
+        # Reading what was said before takes as long as some words: the first of them come first.
+        heard = utterance.sure or utterance.seconds >= _HISTORY_S
+        if going_on and heard and self._settings.type == "realtime":
             question = Question(utterance.sure, self._seeing.newest)
             self._responses.prefill(self._settings, question)
 

@@ -15,6 +15,8 @@ from audio.transcript import HeardWord, TranscriptUpdate
 #: faster than it is spoken would fall out of it unheard.
 _BEHIND = 8 * SAMPLE_RATE
 _EAGER, _FIRST = 2 * SAMPLE_RATE, SAMPLE_RATE // 10
+#: A pass that takes longer has waited for other sessions.
+_QUICK = SAMPLE_RATE // 4
 _LEAST_PROBABILITY = 1e-6
 
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -87,13 +89,14 @@ class Utterance:
     def claim(self, interval: int) -> bool:
         """Whether a pass is due: `interval` samples are new and none is under way or claimed.
 
-        Until the first word is sure, so that it is told soon, one pass follows the other. Then they
-        come later where models are waited for: half of the time at most is spent in passes.
+        Until the first word is sure, so that it is told soon, one pass follows the other. After
+        that, and where models are waited for, half of the time at most is spent in passes.
         """
         eager = not self.committed and self._length < _EAGER
         if eager:
             interval = min(interval, _FIRST)
-        interval = max(interval, self._took if eager else 2 * self._took)
+        share = 1 if eager and self._took <= _QUICK else 2
+        interval = max(interval, share * self._took)
         if self._claimed or self._pass.locked() or self._length - self._passed < interval:
             return False
         self._claimed = True
