@@ -83,13 +83,16 @@ def test_closing_the_engine_ends_the_processes() -> None:
     assert multiprocessing.active_children() == []
 
 
+# A shell lets what it starts in the background ignore SIGINT, and that is inherited.
 SLEEP = """
+import signal
 from functools import partial
 from pathlib import Path
 from assistant.jobs.local import LocalEngine
 from tests.jobs.toy_workers import Sleeper
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     list(LocalEngine(2).map(partial(Sleeper, Path({folder!r})), range(4)))
 """
 
