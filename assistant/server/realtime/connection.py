@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,7 +148,8 @@ class Connection:
             extensions=self._extensions,
         )
         try:
-            await dialogue.run(self._events())
+            async with aclosing(self._events()) as events:  # also when the dialogue breaks off
+                await dialogue.run(events)
         except* ClientGoneError:
             pass
         except* Exception as faults:  # noqa: BLE001 - the border: a fault ends one session only
@@ -172,7 +173,7 @@ class Connection:
         error = ErrorDetails(type=kind, code=told.code, message=told.message, param=told.param)
         return Ending(1011, told.message, error)
 
-    async def _events(self) -> AsyncIterator[ClientEvent]:
+    async def _events(self) -> AsyncGenerator[ClientEvent, None]:
         """The client's events until it leaves; what is none is answered here."""
         bad = 0
         while (frame := await self._receive()) is not None:
