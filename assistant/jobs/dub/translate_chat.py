@@ -14,13 +14,14 @@ from fusion.prompt import PromptBuilder, Turn
 
 _SYSTEM = (
     "You translate the lines of a film. Answer with the translation of the one line that you are "
-    "asked for, in {target}, and with nothing else: no quotation marks, no notes."
+    "asked for, in {target}, and with nothing else."
 )
 _PLAIN = "Translate this line from {language} into {target}:\n{line}"
 _BRIEF = "Translate this line from {language} into {target}, in as few words as you can:\n{line}"
 _BEFORE, _AFTER = "What is said before it:\n{lines}", "What is said after it:\n{lines}"
 
 _LABEL = re.compile(r"^(?:\w+ )?translation(?: in \w+)?\s*:\s*", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
 _QUOTES = "\"'“”„«»‘’`* "
 _REPEATS = 2.4  # times that zlib makes an endless repetition smaller
 _MORE_TOKENS = 3  # of a translation per token of the original, at most, ...
@@ -76,8 +77,10 @@ class ChatTranslator:
         """Translations of the line's text, the likeliest first; see ``Translator``."""
         if line.language == self.target:
             return (line.original,)
+        turns = self.question(line, before, after)
+        told = "\n".join(str(part) for turn in turns for part in turn.parts)
         found = (_cleaned(text) for text in self._answers(line, before, after))
-        return tuple(dict.fromkeys(text for text in found if self._is_translation(text, line)))
+        return tuple(dict.fromkeys(text for text in found if _makes_sense(text, told)))
 
     def question(
         self,
@@ -115,14 +118,24 @@ class ChatTranslator:
             if stream.finish is not Finish.LENGTH:
                 yield text
 
-    def _is_translation(self, text: str, line: Line) -> bool:
-        same = text.casefold().strip(".!? ") == line.original.casefold().strip(".!? ")
-        return (
-            any(map(str.isalnum, text))
-            and text.isprintable()
-            and compression_ratio(text) <= _REPEATS
-            and not (same and len(text.split()) > _NAMES)
-        )
+
+def _makes_sense(text: str, told: str) -> bool:
+    """Whether an answer is one, and no piece of what the model was told: small ones recite that.
+
+    Numbers and a name or two may be the same in both languages.
+    """
+    words = _words(text)
+    recited = len(words) > _NAMES and " ".join(words) in " ".join(_words(told))
+    return (
+        any(map(str.isalnum, text))
+        and text.isprintable()
+        and compression_ratio(text) <= _REPEATS
+        and not recited
+    )
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in _WORD.findall(text.casefold()) if not word.isdigit()]
 
 
 def _cleaned(answer: str) -> str:
