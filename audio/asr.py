@@ -223,10 +223,14 @@ class Recogniser:
         prompt: list[int],
         options: RecogniseOptions,
         prefix: Sequence[int] = (),
+        *,
+        once: bool = False,
     ) -> tuple[Decoded, Window]:
         """The best text for a window, and the encoding that it came from.
 
-        The text begins with the tokens of ``prefix``, whatever the sound says.
+        The text begins with the tokens of ``prefix``, whatever the sound says. One that is not good
+        is tried again, on the window padded to its whole length and at the other temperatures,
+        unless it is to be tried but ``once``.
         """
 
         def decode(temperature: float) -> Decoded:
@@ -241,6 +245,8 @@ class Recogniser:
                 seconds=window.seconds,
             )
 
+        if once:
+            return cut_loop(decode(options.temperatures[0]), self.tokens), window
         attempts: list[Decoded] = []
         for temperature in options.temperatures:
             attempts.append(decode(temperature))

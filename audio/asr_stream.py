@@ -1,7 +1,7 @@
 """Speech to text while someone speaks: Whisper on a window that grows, and words that stay."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What was recognised: the words after the prefix."""
+    """What was recognised: the words after the prefix, none where they would not be taken."""
 
     request: Request
     words: tuple[HeardWord, ...]
@@ -185,8 +185,6 @@ class StreamingRecogniser:
     def recognise(self, request: Request) -> Hypothesis:
         """The words of a request; touches no state, so any thread may do it."""
         model, options = self._recogniser, self.options.recognise
-        if not request.thorough:  # not worth more than one attempt: the next update is near
-            options = replace(options, temperatures=options.temperatures[:1])
         frames = -(-(request.end - request.begin) // HOP)
         window = model.encode(request.mel, frames, options.tail_s)
         language = request.language or model.language_of(window)[0]
@@ -195,12 +193,14 @@ class StreamingRecogniser:
             model.tokens.prompt(language, options.task, [*self._names, *request.context]),
             options,
             [model.tokens.time_begin, *request.prefix] if request.prefix else (),
+            once=not request.thorough,  # not worth more than one attempt: the next update is near
         )
+        sure = decoded.is_good(options)
         words: list[HeardWord] = []
-        if not decoded.is_silence(options):
+        if (sure or request.thorough) and not decoded.is_silence(options):
             rest = model.tokens.text_tokens(decoded.tokens)[len(request.prefix) :]
             words = self._timed(request, window, language, rest)
-        return Hypothesis(request, tuple(words), language, decoded.is_good(options))
+        return Hypothesis(request, tuple(words), language, sure)
 
     def _timed(
         self, request: Request, window: Window, language: str, tokens: list[int]

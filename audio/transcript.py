@@ -112,6 +112,8 @@ class LocalAgreement:
             )
         if self.context_words < 0:
             raise AudioError(f"expected 0 or more context_words, got {self.context_words}")
+        if not 0 <= self.sure <= 1:
+            raise AudioError(f"expected a probability of 0 to 1 as sure, got {self.sure:g}")
 
     def hear(
         self, state: TranscriptState, words: Sequence[HeardWord], until: int

@@ -148,6 +148,8 @@ def test_figures_that_contradict_are_refused(options: dict[str, float]) -> None:
 def test_a_negative_context_is_refused() -> None:
     with pytest.raises(AudioError, match="0 or more context_words, got -1"):
         LocalAgreement(context_words=-1)
+    with pytest.raises(AudioError, match="of 0 to 1 as sure, got 1.5"):
+        LocalAgreement(sure=1.5)
 
 
 texts = st.lists(st.sampled_from(["a", "B", "b,", "c.", "dd", "e?"]), max_size=12)

@@ -63,9 +63,9 @@ class Speaker:
 @pytest.mark.parametrize(
     ("took_ms", "intervals"),
     [
-        (60, [100, 100, 100, 500, 500]),  # eager up to the first word, which the third pass tells
-        (160, [100, 160, 160, 500, 500]),  # one after the other
-        (400, [100, 800, 800, 800, 800]),  # others are waited for: half of the time at most
+        (60, [80, 80, 80, 500, 500]),  # eager up to the first word, which the third pass tells
+        (160, [80, 160, 160, 500, 500]),  # one after the other
+        (400, [80, 800, 800, 800, 800]),  # others are waited for: half of the time at most
     ],
 )
 def test_passes_are_close_until_the_first_word_and_share_the_models(
@@ -78,5 +78,5 @@ def test_passes_are_close_until_the_first_word_and_share_the_models(
 def test_who_says_nothing_that_is_understood_is_not_listened_to_so_often_for_ever() -> None:
     speaker = Speaker(60, sure_at=0)
     found = [speaker.interval_ms() for _ in range(25)]
-    assert found[0] == 100 and found[-1] == 500
+    assert found[0] == 80 and found[-1] == 500
     assert speaker.utterance.seconds > 2

@@ -14,7 +14,7 @@ from audio.transcript import HeardWord, TranscriptUpdate
 #: Sound that may wait for recognition. The recogniser's window holds 30 s: what a client sends
 #: faster than it is spoken would fall out of it unheard.
 _BEHIND = 8 * SAMPLE_RATE
-_EAGER, _FIRST = 2 * SAMPLE_RATE, SAMPLE_RATE // 10
+_EAGER, _FIRST = 2 * SAMPLE_RATE, SAMPLE_RATE * 8 // 100
 #: A pass that takes longer has waited for other sessions.
 _QUICK = SAMPLE_RATE // 4
 _LEAST_PROBABILITY = 1e-6
