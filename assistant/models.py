@@ -89,7 +89,7 @@ class ModelStore:
             return State.INCOMPLETE
         if _stamp_matches(folder, spec):
             return State.READY
-        if _is_noted_damaged(folder):
+        if _stamp(folder) == _DAMAGED:
             return State.DAMAGED
         whole = all((folder / file.path).stat().st_size == file.size for file in spec.files)
         return State.UNVERIFIED if whole else State.DAMAGED
@@ -272,8 +272,7 @@ def _fingerprint(folder: Path, spec: ModelSpec) -> dict[str, list[int | str]]:
 
 
 def _write_stamp(folder: Path, note: object) -> None:
-    """Notes what came of verifying: size and time of change of the files, so that a start need not
-    hash them, or that some are damaged."""
+    """Note what came of verifying: the fingerprint, so that a start need not hash, or damage."""
     partial = folder / f"{_STAMP}.{os.getpid()}.partial"
     try:
         partial.write_text(json.dumps(note), encoding="utf-8")
@@ -282,18 +281,18 @@ def _write_stamp(folder: Path, note: object) -> None:
         return
 
 
+def _stamp(folder: Path) -> object:
+    """What was noted when the model was last verified, None if nothing was."""
+    try:
+        return json.loads((folder / _STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def _stamp_matches(folder: Path, spec: ModelSpec) -> bool:
     try:
-        noted = json.loads((folder / _STAMP).read_text(encoding="utf-8"))
-        return bool(noted == _fingerprint(folder, spec))
-    except (OSError, ValueError):
-        return False
-
-
-def _is_noted_damaged(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / _STAMP).read_text(encoding="utf-8")) == _DAMAGED)
-    except (OSError, ValueError):
+        return bool(_stamp(folder) == _fingerprint(folder, spec))
+    except OSError:  # a file is missing
         return False
 
 

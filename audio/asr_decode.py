@@ -158,9 +158,14 @@ def cut_loop(decoded: Decoded, tokens: WhisperTokens) -> Decoded:
 
 
 def compression_ratio(text: str) -> float:
-    """How many times smaller zlib makes the text: above 2.4 it repeats itself."""
+    """How many times smaller zlib makes the text."""
     raw = text.strip().encode()
     return len(raw) / len(zlib.compress(raw)) if raw else 0.0
+
+
+def repeats_itself(text: str) -> bool:
+    """Whether zlib makes the text so much smaller as only an endless repetition gets."""
+    return compression_ratio(text) > RecogniseOptions.max_compression_ratio
 
 
 def loop_start(text_tokens: Sequence[int]) -> int | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from audio.asr import Recogniser, Window
-from audio.asr_decode import MAX_LENGTH, compression_ratio, loop_start
+from audio.asr_decode import MAX_LENGTH, loop_start, repeats_itself
 from audio.asr_types import Task
 
 _TOKENS_PER_SECOND = 12  # of English, however fast; an endless repetition ends there
@@ -65,6 +65,6 @@ def hypotheses(
         text = tokens.decode(ids).strip()
         if text and text not in found:
             looped = loop_start(tokens.text_tokens(ids)) is not None
-            repeats = looped or compression_ratio(text) > 2.4
+            repeats = looped or repeats_itself(text)
             found[text] = Hypothesis(text, round(float(score), 4), repeats)
     return list(found.values())

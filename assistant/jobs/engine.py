@@ -177,13 +177,13 @@ class Post(Generic[T, R]):
         try:
             if self._worker is None:
                 self._worker = self._make_worker()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - the border: it ends this worker only
             return Reply(failure=reason(error), broken=True)
         try:
             return Reply(self._worker(task))
         except USER_ERRORS as error:
             return Reply(failure=reason(error))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - the border of one task
             return Reply(failure=reason(error), again=True)
 
 

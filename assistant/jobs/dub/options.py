@@ -21,10 +21,10 @@ class DubOptions:
     language: code of the language of the dub; spoken: of the original, None detects it for each
     stretch of speech; mix: what becomes of the original sound; voices: names or folders, the
     settings' own when there are none; speaker_voices: pairs of a speaker and a voice; translator:
-    name or folder of a translation model or a chat model, None for the recogniser itself, which
-    knows English;
-    separator: weights of torchaudio's hdemucs_high, to keep the beds; diarisation: folder of the
-    models that tell speakers apart; edits: a lines.json that a person corrected.
+    name, folder or hub:NAME of a translation model or a chat model, None for the recogniser itself,
+    which knows English; separator: weights of torchaudio's hdemucs_high, to keep the beds;
+    diarisation: folder of the models that tell speakers apart; edits: a lines.json that a person
+    corrected.
     """
 
     language: str = EMBEDDED_LANGUAGE

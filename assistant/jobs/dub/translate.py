@@ -63,6 +63,11 @@ def translate(
     return TranslatedLine(line, found)
 
 
+def most_tokens(original: int) -> int:
+    """How many tokens the translation of so many may have; a longer one goes round in circles."""
+    return 3 * original + 32
+
+
 @dataclass(frozen=True)
 class WhisperOptions:
     """beams: hypotheses of one search; languages: that are tried when the detected one gives no

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from assistant.errors import ConfigError
 from assistant.jobs.dub.lines import Line
 from assistant.jobs.dub.track_languages import language_name
-from audio.asr_decode import compression_ratio
+from assistant.jobs.dub.translate import most_tokens
+from audio.asr_decode import repeats_itself
 from audio.pcm import Samples
 from fusion.decoder import DecodeOptions, Decoder, Finish
 from fusion.prompt import PromptBuilder, Turn
@@ -23,9 +24,6 @@ _BEFORE, _AFTER = "What is said before it:\n{lines}", "What is said after it:\n{
 _LABEL = re.compile(r"^(?:\w+ )?translation(?: in \w+)?\s*:\s*", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
 _QUOTES = "\"'“”„«»‘’`* "
-_REPEATS = 2.4  # times that zlib makes an endless repetition smaller
-_MORE_TOKENS = 3  # of a translation per token of the original, at most, ...
-_SPARE_TOKENS = 32  # ... and some
 _NAMES = 2  # so many words may be the same in both languages
 
 
@@ -104,7 +102,7 @@ class ChatTranslator:
 
     def _answers(self, line: Line, before: Sequence[Line], after: Sequence[Line]) -> Iterator[str]:
         """What it answers; an answer that does not end is none."""
-        most = len(self._decoder.token_ids(line.original)) * _MORE_TOKENS + _SPARE_TOKENS
+        most = most_tokens(len(self._decoder.token_ids(line.original)))
         greedy = DecodeOptions(max_tokens=most)
         drawn = [
             DecodeOptions(max_tokens=most, temperature=self.options.temperature, seed=seed)
@@ -129,7 +127,7 @@ def _makes_sense(text: str, told: str) -> bool:
     return (
         any(map(str.isalnum, text))
         and text.isprintable()
-        and compression_ratio(text) <= _REPEATS
+        and not repeats_itself(text)
         and not recited
     )
 

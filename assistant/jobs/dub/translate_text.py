@@ -10,7 +10,8 @@ from typing import Any
 from assistant.errors import ConfigError
 from assistant.jobs.dub.lines import Line
 from assistant.jobs.dub.track_languages import three_letters
-from audio.asr_decode import compression_ratio
+from assistant.jobs.dub.translate import most_tokens
+from audio.asr_decode import repeats_itself
 from audio.pcm import Samples
 
 _NLLB_CODE = re.compile(r"[a-z]{3}_[A-Z][a-z]{3}")
@@ -20,9 +21,6 @@ _PAIRS = str.split(
 ydd no nob"""
 )
 _NLLB_OTHER = MappingProxyType(dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True)))
-_REPEATS = 2.4  # times that zlib makes an endless repetition smaller
-_MORE_TOKENS = 3  # of a translation per token of the original, at most, ...
-_SPARE_TOKENS = 32  # ... and some
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,7 @@ class TextTranslator:
         if line.language == self.target:
             return (line.original,)
         texts = self.translations(line.original, line.language)
-        sound_ones = [text for text in texts if text and compression_ratio(text) <= _REPEATS]
-        return tuple(dict.fromkeys(sound_ones))
+        return tuple(dict.fromkeys(text for text in texts if text and not repeats_itself(text)))
 
     def translations(self, text: str, language: str) -> list[str]:
         """The beams' texts, the likeliest first; the same in every run."""
@@ -125,7 +122,7 @@ class TextTranslator:
                 num_return_sequences=self.options.wordings,
                 do_sample=False,
                 max_length=None,
-                max_new_tokens=inputs["input_ids"].shape[1] * _MORE_TOKENS + _SPARE_TOKENS,
+                max_new_tokens=most_tokens(inputs["input_ids"].shape[1]),
             )
         texts: list[str] = self._tokenizer.batch_decode(made, skip_special_tokens=True)
         return [text.strip() for text in texts]
