@@ -63,6 +63,7 @@ class Results:
     def __init__(self, folder: Path) -> None:
         """Keep results in `folder`, which is made when it is missing."""
         self.folder = Path(folder)
+        self._noted: set[tuple[str, str]] = set()
 
     def get(
         self, stage: str, inputs: Mapping[str, JsonValue], make: Callable[[Path], None]
@@ -79,6 +80,8 @@ class Results:
             with FileLock(self.folder / _LOCKS / f"{stage}-{result.key}"):
                 if not is_whole(result.folder):
                     self._make(result, make)
+                elif not self._is_noted(result):  # its maker died between the two
+                    self._note(result)
         return result
 
     def result(self, stage: str, inputs: Mapping[str, JsonValue]) -> Result:
@@ -118,12 +121,19 @@ class Results:
         _flush_entry(parent)
         self._note(result)
 
+    def _is_noted(self, result: Result) -> bool:
+        entry = (result.stage, result.key)
+        if entry not in self._noted:
+            self._noted.update(self.journal())
+        return entry in self._noted
+
     def _note(self, result: Result) -> None:
         line = json.dumps({"stage": result.stage, "key": result.key}) + "\n"
         # One write to a file opened for appending: lines of several processes do not mix.
         with (self.folder / _JOURNAL).open("ab", buffering=0) as file:
             file.write(line.encode())
             os.fsync(file.fileno())
+        self._noted.add((result.stage, result.key))
 
 
 def is_whole(folder: Path) -> bool:

@@ -46,6 +46,21 @@ def test_made_once_and_journalled(tmp_path: Path) -> None:
     assert len(results.journal()) == len(made) == 3
 
 
+def test_killed_between_a_result_and_its_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr(Results, "_note", die)
+        Results(tmp_path).get("fit", {"x": 1}, write_two)
+    results = Results(tmp_path)
+    assert results.journal() == []
+    made = [results.get("fit", {"x": 1}, lambda _: pytest.fail("made twice")) for _ in range(2)]
+    assert results.journal() == [("fit", made[0].key)]
+
+
 @pytest.mark.parametrize("harm", ["change", "remove", "add", "manifest"])
 def test_damaged_is_made_anew(tmp_path: Path, harm: str) -> None:
     results = Results(tmp_path)
