@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
@@ -190,6 +190,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> typing.Iterator[World]:
 
 
 @settings(MANY, max_examples=30)
+@example(
+    (
+        "model=gpt-realtime",
+        ['{"type": "response.create", "response": {"tool_choice": "required"}}'],
+        "leave",
+    )
+)
 @given(CASES)
 def test_no_client_breaks_the_server(world: World, case: tuple[str, list[Frame], str]) -> None:
     world.play(*case)

@@ -147,6 +147,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
         "session",
         "'f' is not among the tools",
     ),
+    ({"tool_choice": "required"}, "invalid_value", "session", "'required' needs tools"),
     ({"truncation": "never"}, "invalid_value", "session.truncation", "retention_ratio"),
     ({"tracing": "auto"}, "invalid_value", "session.tracing", "OpenTelemetry"),
     ({"prompt": {"id": "p"}}, "invalid_value", "session.prompt", "send 'instructions'"),

@@ -140,6 +140,10 @@ class SessionSettings(Wire):
             raise PydanticCustomError(
                 "refused", "the tool_choice '{name}' is not among the tools.", {"name": choice.name}
             )
+        if choice == "required" and not self.tools:
+            raise PydanticCustomError(
+                "refused", "the tool_choice 'required' needs tools; give some."
+            )
         return self
 
     @model_serializer(mode="wrap")
