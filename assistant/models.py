@@ -272,7 +272,7 @@ def _fingerprint(folder: Path, spec: ModelSpec) -> dict[str, list[int | str]]:
 
 
 def _write_stamp(folder: Path, note: object) -> None:
-    """Note what came of verifying: the fingerprint, so that a start need not hash, or damage."""
+    """Note what came of verifying, so that a start need not hash: the fingerprint, or damage."""
     partial = folder / f"{_STAMP}.{os.getpid()}.partial"
     try:
         partial.write_text(json.dumps(note), encoding="utf-8")

@@ -217,6 +217,8 @@ def main(count: int) -> None:
         def play(case: tuple[str, list[Frame], str]) -> None:
             world.seen["cases"] += 1
             world.play(*case)
+            if world.seen["cases"] % 500 == 0:
+                print(f"{world.seen['cases']} cases", file=sys.stderr, flush=True)
 
         try:
             play()
