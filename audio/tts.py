@@ -230,7 +230,8 @@ class Voice:
             if options.noise_scale is None
             else options.noise_scale,
             noise_w=own.noise_w if options.noise_w is None else options.noise_w,
-            length_scale=own.length_scale / options.rate,
+            length_scale=own.length_scale,
+            pace=options.rate,
         )
 
     def _words(

@@ -18,6 +18,9 @@ from audio.onnx_weights import VoiceWeights
 from audio.vits_layers import Conv, Coupling, EncoderBlock, SeparableStack, SplineFlow
 
 _MAX_FRAMES_PER_ID = 200  # 2.3 s at 22,050 Hz: a runaway duration must not fill the memory
+# The factor on the lengths of phonemes is at least the pace to this power; it is found in so many
+# halvings, after which it gives the sum within a frame or two.
+_PACE_REACH, _PACE_STEPS = -4.0, 24
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class FlowStep:
 class Sampling:
     """How much chance goes into a reading.
 
-    noise_scale: of the latents; noise_w: of the durations; length_scale: > 1 is slower.
+    noise_scale: of the latents; noise_w: of the durations; length_scale: > 1 is slower, by less
+    than it says, as each phoneme lasts whole frames; pace: the whole lasts 1/pace of that.
     """
 
     noise_scale: float = 0.667
     noise_w: float = 0.8
     length_scale: float = 1.0
+    pace: float = 1.0
 
 
 class TextEncoder(nn.Module):
@@ -186,8 +191,8 @@ class Vits(nn.Module):
         device = self.encoder.embedding.device
         hidden, mean, log_deviation = self.encoder(torch.tensor(ids, device=device))
         noise = _noise((len(ids), 2), generator, device) * sampling.noise_w
-        length = torch.exp(self.durations(hidden, noise)) * sampling.length_scale
-        frames = length.ceil().clamp(0, _MAX_FRAMES_PER_ID).long()
+        lengths = torch.exp(self.durations(hidden, noise)) * sampling.length_scale
+        frames = _frames(lengths, pace_factor(lengths, sampling.pace))
         if not int(frames.sum()):
             frames[-1] = 1
         mean = mean.repeat_interleave(frames, 0)
@@ -195,6 +200,31 @@ class Vits(nn.Module):
         noise = _noise(tuple(mean.shape), generator, device) * sampling.noise_scale
         z = mean + noise * deviation
         return Latents(z.mT[None], tuple(frames.tolist()))
+
+
+def pace_factor(lengths: Tensor, pace: float) -> float:
+    """What to multiply the lengths (t,) of phonemes by, in frames, to have 1/pace of their sum.
+
+    Each length is rounded up to whole frames, as in training, so a factor of 1/pace would change
+    the sum by less than that: 1/0.85 gives 6 % more and not 18. As each phoneme keeps a frame, no
+    factor may give the sum (beyond twice the pace or so); then it is the nearest that there is.
+    """
+    if pace == 1.0:
+        return 1.0
+    wanted = float(_frames(lengths, 1.0).sum()) / pace
+    if pace > 1:
+        low, high = pace**_PACE_REACH, 1.0
+    else:  # rounding up can only add to the sum
+        low, high = 1.0, max(1.0, wanted / float(lengths.sum()))
+    for _ in range(_PACE_STEPS):
+        middle = (low + high) / 2
+        enough = float(_frames(lengths, middle).sum()) >= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _frames(lengths: Tensor, factor: float) -> Tensor:
+    return (lengths * factor).ceil().clamp(0, _MAX_FRAMES_PER_ID).long()
 
 
 def _noise(

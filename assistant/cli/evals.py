@@ -136,7 +136,11 @@ def vision(
 @app.command()
 def dub(
     language: Annotated[
-        list[str] | None, typer.Option(help="Of the sample speech; may be repeated; default: all.")
+        list[str] | None, typer.Option(help="Of the recordings; may be repeated; default: all.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Recordings with transcripts.tsv in place of the sample speech."),
     ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Folder for the film, the dub and its report.")
@@ -144,7 +148,7 @@ def dub(
     details: Details = True,
     json: Json = False,
 ) -> None:
-    """A film of many languages into English: fit, words understood, loudness, the same picture."""
+    """A film of recordings into English: fit, words understood, loudness, the same picture."""
     from tempfile import TemporaryDirectory
 
     from assistant.evals.dub import measure_dub
@@ -154,6 +158,7 @@ def dub(
         measured = measure_dub(
             models,
             keep or Path(scratch),
+            data=data,
             languages=language,
             progress=lambda step: status.update(
                 f"{step.stage.capitalize()}, {step.done} of {step.total}"

@@ -13,7 +13,8 @@ import numpy as np
 import pyloudnorm
 from numpy.typing import NDArray
 
-from assistant.errors import VoxsightError
+from assistant.errors import ConfigError, VoxsightError
+from assistant.evals.asr import Recording, read_transcripts
 from assistant.evals.dub_video import make_film, sample_clips
 from assistant.jobs.dub.job import DubOptions, Progress, dub
 from assistant.jobs.dub.lines import FASTEST_RATE, SLOWEST_RATE
@@ -98,25 +99,49 @@ def measure_dub(
     models: Models,
     work: Path,
     *,
+    data: Path | None = None,
     languages: Sequence[str] | None = None,
     options: DubOptions | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> DubMeasures:
-    """Make a film of two minutes from the store's sample speech, dub it, and measure the result.
+    """Make a film of recordings with pauses between them, dub it, and measure the result.
 
     Args:
         models: the recogniser must know many languages, as whisper-base does.
         work: a folder for the film, the dub and its stages; what is there is used again.
-        languages: of the sample speech; all of them when left out.
+        data: recordings with ``transcripts.tsv``; the store's sample speech when left out, which
+            makes two minutes.
+        languages: of the recordings; all of them when left out.
         options: of the dub.
         progress: told of each step of the dub.
+
+    Raises:
+        ConfigError: there are no recordings, or none in the languages.
     """
+    clips = _recordings(models, data, languages)
     work.mkdir(parents=True, exist_ok=True)
     film = work / "film.mp4"
-    make_film(sample_clips(models.folder("sample-speech"), languages), film)
+    make_film(clips, film)
     report = dub(film, work / "dubbed.mp4", options, models=models, progress=progress)
     rows = json.loads((report.folder / "report.json").read_text(encoding="utf-8"))
     return measure_file(film, report.out, rows, models.recogniser)
+
+
+def _recordings(
+    models: Models, data: Path | None, languages: Sequence[str] | None
+) -> list[Recording]:
+    if data is None:
+        clips = sample_clips(models.folder("sample-speech"), languages)
+    else:
+        known = read_transcripts(data)
+        clips = [one for one in known if languages is None or one.language in languages]
+    if not clips:
+        wanted = ", ".join(languages or ())
+        raise ConfigError(
+            f"Expected recordings in {wanted or 'any language'} in {data or 'the sample speech'}, "
+            "found none; name a language that there is, or leave it out."
+        )
+    return clips
 
 
 def measure_file(

@@ -11,6 +11,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from assistant.evals.asr import Recording
 from audio.media import read_sound
 from audio.pcm import Samples
 
@@ -33,19 +34,24 @@ class Clip:
     end_ms: int
 
 
-def sample_clips(data: Path, languages: Sequence[str] | None = None) -> list[tuple[str, Path]]:
-    """Language and WAV file of the store's sample speech, one of each language in turn."""
+def sample_clips(data: Path, languages: Sequence[str] | None = None) -> list[Recording]:
+    """The store's sample speech, a recording of each language in turn."""
     chosen = sorted(folder for folder in data.iterdir() if folder.is_dir())
     rows = [
-        [(folder.name, wav) for wav in sorted(folder.glob("*.wav"))]
+        [_sample(folder.name, wav) for wav in sorted(folder.glob("*.wav"))]
         for folder in chosen
         if languages is None or folder.name in languages
     ]
     return [clip for row in zip_longest(*rows) for clip in row if clip is not None]
 
 
+def _sample(language: str, wav: Path) -> Recording:
+    text = wav.with_suffix(".txt").read_text(encoding="utf-8")
+    return Recording(wav, language, text.strip())
+
+
 def make_film(
-    clips: Sequence[tuple[str, Path]], out: Path, *, seconds: float = 0.0, gain: float = 0.7
+    clips: Sequence[Recording], out: Path, *, seconds: float = 0.0, gain: float = 0.7
 ) -> list[Clip]:
     """Write a film of the clips with pauses between them; what is said in it, in order.
 
@@ -55,10 +61,10 @@ def make_film(
     pieces: list[Samples] = [np.zeros(RATE, np.float32)]
     heard: list[Clip] = []
     at = RATE
-    for (language, path), pause in zip(clips, cycle(_PAUSES_S), strict=False):
-        speech = read_sound(path, RATE).samples * np.float32(gain)
-        text = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
-        heard.append(Clip(language, text, at * 1000 // RATE, (at + len(speech)) * 1000 // RATE))
+    for clip, pause in zip(clips, cycle(_PAUSES_S), strict=False):
+        speech = read_sound(clip.path, RATE).samples * np.float32(gain)
+        start_ms, end_ms = (place * 1000 // RATE for place in (at, at + len(speech)))
+        heard.append(Clip(clip.language, clip.text, start_ms, end_ms))
         pieces += [speech, np.zeros(round(pause * RATE), np.float32)]
         at += len(speech) + len(pieces[-1])
     missing = round(seconds * RATE) - at

@@ -27,8 +27,8 @@ STAGE_VERSIONS: Mapping[str, int] = MappingProxyType(
         "speakers": 1,
         "segment": 1,
         "translate": 1,
-        "fit": 3,
-        "speak": 4,
+        "fit": 5,
+        "speak": 5,
         "mix": 1,
         "mux": 1,
     }

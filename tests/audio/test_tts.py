@@ -58,12 +58,13 @@ def test_a_seed_fixes_the_sound(voice: Voice) -> None:
     assert len(fresh[0]) != len(fresh[1]) or not np.array_equal(*fresh)
 
 
-def test_twice_the_rate_takes_about_half_the_time(voice: Voice) -> None:
-    slow, fast = (
+def test_the_rate_is_the_pace(voice: Voice) -> None:
+    own, *others = (
         voice.speak("a dog ran home", SpeakOptions(rate=rate, noise_w=0.0, seed=0)).duration_s
-        for rate in (0.5, 2.0)
+        for rate in (1.0, 0.5, 0.85, 1.25)
     )
-    assert 2.5 < slow / fast < 4.5  # frames are whole, so short ones shrink less
+    for rate, seconds in zip((0.5, 0.85, 1.25), others, strict=True):
+        assert seconds == pytest.approx(own / rate, rel=0.03)
 
 
 def test_durations_cover_each_piece(voice: Voice) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from audio.errors import AudioError
 from audio.linear import FixedLinear
 from audio.onnx_weights import VoiceWeights
-from audio.vits import Sampling, Vits
+from audio.vits import Sampling, Vits, pace_factor
 from audio.vits_layers import ChannelNorm, Conv, Coupling, RelativeAttention, spline_inverse
 from tests.audio.tiny_voice import CHANNELS, HEADS, LATENT, SYMBOLS, WINDOW, tiny_weights
 
@@ -166,6 +166,29 @@ def test_a_longer_scale_lasts_longer() -> None:
         for scale in (1.0, 3.0)
     )
     assert 2 * short < long < 4 * short
+
+
+@given(
+    st.lists(st.floats(0.0625, 30.0, width=32), min_size=8, max_size=80, unique=True),
+    st.floats(0.25, 4.0),
+)
+def test_the_pace_gives_the_whole_length(lengths: list[float], pace: float) -> None:
+    each = torch.tensor(lengths)
+    frames = torch.ceil(each * pace_factor(each, pace))
+    wanted = float(torch.ceil(each).sum()) / pace
+    assert frames.min() >= 1
+    # No factor gives less than a frame each, and two phonemes may get their next frame at once.
+    least = torch.ceil(each * pace**-4).sum()
+    assert wanted - 1 <= frames.sum() <= max(wanted + 3, least) or pace == 1.0
+
+
+def test_the_pace_is_that_of_the_reading() -> None:
+    vits, ids = Vits(tiny_weights()), list(range(1, 20))
+    own = sum(vits.latents(ids, Sampling(0, 0)).durations)
+    for pace in (0.5, 0.85, 1.25):
+        assert sum(vits.latents(ids, Sampling(0, 0, pace=pace)).durations) == pytest.approx(
+            own / pace, abs=2
+        )
 
 
 @pytest.mark.parametrize("ids", [[], [SYMBOLS], [-1, 3]])

@@ -55,7 +55,7 @@ def test_bad_line(change: dict[str, Any], told: str) -> None:
     ("change", "told"),
     [
         ({"rate": 1.3}, "rate of 0.85 to 1.25"),
-        ({"stretch": 0.8}, "stretched by 0.9 to 1.1"),
+        ({"stretch": 0.8}, "stretched by 0.9 to 1,"),
         ({"start_ms": 400}, "within its times"),
         ({"wording": " "}, "within its times"),
         ({"borrowed_ms": 300}, "borrow 0 to 200"),

@@ -1,13 +1,15 @@
 """The evaluation of dubbing: its film, and what it finds in a file that is known."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from assistant.errors import VoxsightError
+from assistant.errors import ConfigError, VoxsightError
 from assistant.evals.dub import decode_track, loud_steps, measure_file, picture_hash
 from assistant.evals.dub_video import make_film, sample_clips
 from tests.jobs.dub_fakes import played_dub
@@ -27,7 +29,7 @@ def speech(tmp_path: Path) -> Path:
 
 def test_the_film_holds_the_clips_and_is_the_same_each_time(speech: Path, tmp_path: Path) -> None:
     clips = sample_clips(speech)
-    assert [language for language, _ in clips] == ["de", "fr"]
+    assert [(clip.language, clip.text) for clip in clips] == [("de", "Hallo."), ("fr", "Salut.")]
     assert len(sample_clips(speech, ["fr"])) == 1
     heard = make_film(clips, tmp_path / "film.mp4", seconds=7.0)
     assert [(clip.text, clip.start_ms, clip.end_ms) for clip in heard] == [
@@ -84,6 +86,17 @@ def test_measures_what_was_written(tmp_path: Path) -> None:
         decode_track(film, 1)
 
 
+def test_recordings_of_ones_own(speech: Path, tmp_path: Path) -> None:
+    from assistant.evals.dub import measure_dub
+
+    table = "file\tlanguage\ttext\nde/clip.wav\tde\tHallo.\n"
+    (speech / "transcripts.tsv").write_text(table)
+    models: Any = None  # nothing is loaded before there is something to dub
+    with pytest.raises(ConfigError, match=r"Expected recordings in fr, pl in .*speech, found none"):
+        measure_dub(models, tmp_path / "work", data=speech, languages=["fr", "pl"])
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.models
 def test_a_real_dub(model_folder: Callable[[str], Path], tmp_path: Path) -> None:
     from assistant.config import load_settings
@@ -92,11 +105,13 @@ def test_a_real_dub(model_folder: Callable[[str], Path], tmp_path: Path) -> None
 
     model_folder("sample-speech")
     models = Models(load_settings(recogniser="whisper-base", threads=1))
-    clip = sample_clips(models.folder("sample-speech"), ["fr"])[:1]
-    assert clip
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("assistant.evals.dub.sample_clips", lambda *_: clip)
-        measures = measure_dub(models, tmp_path / "work")
+    [clip, *_] = sample_clips(models.folder("sample-speech"), ["fr"])
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(clip.path, data)
+    table = f"file\tlanguage\ttext\n{clip.path.name}\tfr\t{clip.text}\n"
+    (data / "transcripts.tsv").write_text(table, encoding="utf-8")
+    measures = measure_dub(models, tmp_path / "work", data=data)
     summary = measures.summary()
     assert summary["lines"] == 1
     assert summary["rate_in_range"] == 1.0

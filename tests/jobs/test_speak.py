@@ -72,11 +72,24 @@ def test_no_reading_that_ends_elsewhere_is_tried(tmp_path: Path) -> None:
 
 
 def test_stretched_only_where_it_is_asked_for(tmp_path: Path) -> None:
-    longer = fitted(line(end=2320), WORDING, stretch=1.1, end_ms=2320)
-    spoken = speak(longer, HummingVoice(), Ear([WORDING]), "en", tmp_path)
-    assert spoken.end_ms == 2320
-    assert spoken.words[-1][2] == 2320
-    assert soundfile.info(tmp_path / "voice.au").frames == round(1.2 * VOICE_RATE * 1.1)
+    shorter = fitted(line(end=2080), WORDING, stretch=0.9, end_ms=2080)
+    spoken = speak(shorter, HummingVoice(), Ear([WORDING]), "en", tmp_path)
+    assert spoken.end_ms == 2080
+    assert spoken.words[-1][2] == 2080
+    assert soundfile.info(tmp_path / "voice.au").frames == round(1.2 * VOICE_RATE * 0.9)
+
+
+def test_pauses_where_it_is_asked_to(tmp_path: Path) -> None:
+    text = "Good day, to you."
+    slow = fitted(line(end=2600), text, pause_ms=400, end_ms=2600)
+    ear = Ear(["no"])
+    spoken = speak(slow, HummingVoice(), ear, "en", tmp_path)
+    assert spoken.end_ms == spoken.fitted.end_ms == 2600 and spoken.fitted.pause_ms == 400
+    day, to = spoken.words[1:3]
+    assert day[2] == to[1] and day[2] - day[1] > 400
+    assert len(ear.sounds) == 6 and {len(sound.samples) for sound in ear.sounds} >= {25_600}
+    # The other readings pause as long.
+    assert min(len(sound.samples) for sound in ear.sounds) == 25_600
 
 
 @given(st.floats(0.9, 1.1), st.integers(6000, 12_000))

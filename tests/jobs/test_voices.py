@@ -64,6 +64,8 @@ def test_mms_is_as_long_as_it_says(mms_folder: Path, rate: float, seed: int) -> 
     before = torch.random.get_rng_state()
     said = voice.say(TEXT, rate, seed)
     assert len(said.samples) == voice.measure(TEXT, rate, seed) > 0
+    own = voice.measure(TEXT, 1.0, seed)
+    assert len(said.samples) == pytest.approx(own / rate, abs=16)  # two frames
     np.testing.assert_array_equal(said.samples, voice.say(TEXT, rate, seed).samples)
     assert [word.text for word in said.words] == ["Guten", "Tag,", "schöne", "Welt!"]
     assert [word.start for word in said.words[1:]] == [word.end for word in said.words[:-1]]

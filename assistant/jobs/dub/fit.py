@@ -7,9 +7,9 @@ from functools import cache
 from math import floor, log
 
 from assistant.errors import ConfigError
+from assistant.jobs.dub import pauses
 from assistant.jobs.dub.lines import (
     FASTEST_RATE,
-    LONGEST_STRETCH,
     SHORTEST_STRETCH,
     SLOWEST_RATE,
     FittedLine,
@@ -47,11 +47,16 @@ _CLOSELY = 3  # wordings at a rate that are tried with every seed
 _EARLY_MS = 15  # aimed at before the end, beyond which there may be no room at all
 _FADE_MS = 45  # at the end of a line its voice dies away: it goes on so long after it is heard
 _COMMA_MS = 250  # that a voice pauses at a mark within a line
+# What is too short pauses so much longer at each mark, at the most, and then begins so much after
+# the lips: ITU-R BT.1359 accepts sound 185 ms late.
+_LONGEST_PAUSE_MS, _LATEST_START_MS = 800, 180
 
 # What a listener minds, in one unit: a rate at its bound, or an end a whole miss away.
 _OTHER_WORDING, _LATER_WORDING = 0.3, 0.05  # the first is the best translation
 _MISS, _BEYOND = 2.0, 20.0
 _BORROW, _BORROW_S = 2.5, 3.0  # before a stretch, after any rate
+_PAUSE, _PAUSE_S = 1.0, 3.0  # after any rate
+_LATE_START = 3.0
 _STRETCH, _STRETCH_SHARE = 3.0, 20.0
 _UNNATURAL, _UNNATURAL_SHARE = 25.0, 100.0  # a pace out of bounds, after any small miss
 _SILENCE = 2.0  # for a line that is all pauses
@@ -84,6 +89,16 @@ def ranked(
     search = _Search(line, voice, options)
     ways = [(round(search.cost(way), 6), way) for way in search.ways()]
     return sorted(ways, key=lambda pair: (pair[0], pair[1].seed, pair[1].rate, pair[1].wording))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A wording as the voice speaks it, and how long that takes."""
+
+    wording: str
+    rate: float
+    seed: int
+    length_ms: float
 
 
 class _Search:
@@ -125,8 +140,8 @@ class _Search:
     def _rates(self, wording: str) -> list[float]:
         """Rates at which a wording comes near to the slot, or to slot and pause together.
 
-        A phoneme lasts whole frames, rounded up, so the length does not just follow the rate:
-        each rate is corrected by what it gives.
+        Pauses within a line last the same at any rate, so the length does not just follow the
+        rate: each rate is corrected by what it gives.
         """
         slot_ms, natural_ms = self.line.slot_ms, self._length_ms(wording, 1.0, 0)
         rates: set[float] = set()
@@ -154,6 +169,8 @@ class _Search:
             + _MISS * miss
             + (_BEYOND * miss if miss > 1 else 0.0)
             + (_BORROW + _BORROW_S * way.borrowed_ms / 1000 if way.borrowed_ms else 0.0)
+            + (_PAUSE + _PAUSE_S * way.pause_ms / 1000 if way.pause_ms else 0.0)
+            + _LATE_START * (way.start_ms - self.line.start_ms) / _LATEST_START_MS
             + (_STRETCH + _STRETCH_SHARE * abs(way.stretch - 1) if way.stretch != 1 else 0.0)
             + (_UNNATURAL + _UNNATURAL_SHARE * unnatural if unnatural > 1e-3 else 0.0)
             + _SILENCE * len(_MARK.findall(way.wording)) * _COMMA_MS / self.line.slot_ms
@@ -179,35 +196,49 @@ class _Search:
         return likeliest if shortest in likeliest or not shortest else [*likeliest, shortest]
 
     def _at(self, wording: str, rate: float, seed: int) -> Iterator[FittedLine]:
-        """One reading as it is, and stretched where it misses the slot."""
+        """One reading as it is, and in other ways where it misses the slot."""
         length_ms = self._length_ms(wording, rate, seed)
         if not length_ms:
             return
-        yield from self._placed(wording, rate, seed, 1.0, length_ms)
-        if abs(length_ms - self.line.slot_ms) > self.options.miss_ms:
+        reading = _Reading(wording, rate, seed, length_ms)
+        yield from self._placed(reading)
+        short_ms = self.line.slot_ms - round(length_ms)
+        if short_ms > self.options.miss_ms:
+            yield from self._slowly(reading, short_ms + self._fade_ms)
+        elif -short_ms > self.options.miss_ms:
             for goal in (self.line.slot_ms, self.line.slot_ms + self.line.free_ms):
                 stretch = floor(goal / length_ms * 1000) / 1000  # never beyond the goal
-                stretch = min(max(stretch, SHORTEST_STRETCH), LONGEST_STRETCH)
-                if stretch != 1:
-                    yield from self._placed(wording, rate, seed, stretch, length_ms * stretch)
+                if stretch < 1:
+                    yield from self._placed(reading, stretch=max(stretch, SHORTEST_STRETCH))
+
+    def _slowly(self, reading: _Reading, short_ms: int) -> Iterator[FittedLine]:
+        """A reading that is too short, with longer pauses, begun a little later, or both."""
+        pause_ms = min(short_ms, pauses.count(reading.wording) * _LONGEST_PAUSE_MS)
+        yield from self._placed(reading, late_ms=min(short_ms, _LATEST_START_MS))
+        if pause_ms:
+            yield from self._placed(reading, pause_ms=pause_ms)
+            if late_ms := min(short_ms - pause_ms, _LATEST_START_MS):
+                yield from self._placed(reading, pause_ms=pause_ms, late_ms=late_ms)
 
     def _placed(
-        self, wording: str, rate: float, seed: int, stretch: float, length_ms: float
+        self, reading: _Reading, *, stretch: float = 1.0, pause_ms: int = 0, late_ms: int = 0
     ) -> Iterator[FittedLine]:
         """The reading at its time, unless it would speak into the next line."""
         line = self.line
-        over_ms = round(length_ms) - line.slot_ms
-        if over_ms > line.free_ms or round(length_ms) < 1:
+        length_ms = round(reading.length_ms * stretch) + pause_ms
+        over_ms = late_ms + length_ms - line.slot_ms
+        if over_ms > line.free_ms or length_ms < 1:
             return
         yield FittedLine(
             line=line,
-            wording=wording,
-            rate=rate,
+            wording=reading.wording,
+            rate=reading.rate,
             stretch=stretch,
-            start_ms=line.start_ms,
-            end_ms=line.start_ms + round(length_ms),
+            start_ms=line.start_ms + late_ms,
+            end_ms=line.start_ms + late_ms + length_ms,
             borrowed_ms=over_ms if over_ms > self.options.miss_ms else 0,
-            seed=seed,
+            seed=reading.seed,
+            pause_ms=pause_ms,
         )
 
 

@@ -11,7 +11,7 @@ from assistant.errors import VoxsightError
 
 #: What the dub may do to a voice's pace, and to its sound where nothing else helps.
 SLOWEST_RATE, FASTEST_RATE = 0.85, 1.25
-SHORTEST_STRETCH, LONGEST_STRETCH = 0.9, 1.1
+SHORTEST_STRETCH = 0.9
 
 
 class Record:
@@ -94,9 +94,9 @@ class TranslatedLine(Record):
 class FittedLine(Record):
     """How a line is to be spoken: wording, pace and seed of the voice, and the planned times.
 
-    rate: of the voice, 1.0 is its own; stretch: of the sound that it makes, > 1 is longer, 1.0 is
-    none; start_ms, end_ms: planned, borrowed_ms of the pause after the slot included; seed: the
-    voice's.
+    rate: of the voice, 1.0 is its own; stretch: of the sound that it makes, < 1 is shorter, 1.0
+    is none; start_ms, end_ms: planned, borrowed_ms of the pause after the slot included; seed: the
+    voice's; pause_ms: silence that is added at the marks within it.
     """
 
     line: Line
@@ -107,6 +107,7 @@ class FittedLine(Record):
     end_ms: int
     borrowed_ms: int
     seed: int
+    pause_ms: int = 0
 
     def __post_init__(self) -> None:
         where = f"Line {self.line.number} should"
@@ -114,16 +115,17 @@ class FittedLine(Record):
             raise VoxsightError(
                 f"{where} be spoken at a rate of {SLOWEST_RATE} to {FASTEST_RATE}, got {self.rate}."
             )
-        if not SHORTEST_STRETCH <= self.stretch <= LONGEST_STRETCH:
+        if not SHORTEST_STRETCH <= self.stretch <= 1:
             raise VoxsightError(
-                f"{where} be stretched by {SHORTEST_STRETCH} to {LONGEST_STRETCH}, "
-                f"got {self.stretch}."
+                f"{where} be stretched by {SHORTEST_STRETCH} to 1, got {self.stretch}."
             )
         if not self.line.start_ms <= self.start_ms < self.end_ms or not self.wording.strip():
             raise VoxsightError(
                 f"{where} say something within its times, got {self.wording!r} from "
                 f"{self.start_ms} to {self.end_ms} ms."
             )
+        if self.pause_ms < 0:
+            raise VoxsightError(f"{where} pause 0 ms or more at its marks, got {self.pause_ms}.")
         if not 0 <= self.borrowed_ms <= self.line.free_ms:
             raise VoxsightError(
                 f"{where} borrow 0 to {self.line.free_ms} ms of the pause, got {self.borrowed_ms}."

@@ -65,6 +65,7 @@ def totals(lines: Sequence[SpokenLine], language: str) -> dict[str, float | int 
         "silence_in_slot": round(sum(line.silence_ms for line in lines) / max(1, slots), 4),
         "back_wer": round(sum(e for e, _ in scores) / max(1, sum(w for _, w in scores)), 4),
         "borrowed": sum(line.fitted.borrowed_ms > 0 for line in lines),
+        "paused": sum(line.fitted.pause_ms > 0 for line in lines),
         "stretched": sum(line.fitted.stretch != 1.0 for line in lines),
     }
 
@@ -94,6 +95,7 @@ def line_row(line: SpokenLine) -> dict[str, JsonValue]:
         "seed": fitted.seed,
         "spoken_ms": [line.start_ms, line.end_ms],
         "borrowed_ms": fitted.borrowed_ms,
+        "pause_ms": fitted.pause_ms,
         "end_error_ms": end_error_ms(line),
         "in_slot": in_slot(line),
         "silence_ms": line.silence_ms,

@@ -16,6 +16,7 @@ from audio.pcm import Samples
 from audio.speech_text import SplitRules, split_clauses
 from audio.spoken_words import SpokenWord, sign_edges
 from audio.tts import Reading, SpeakOptions, Voice
+from audio.vits import pace_factor
 from audio.voice_config import PAD, START
 
 # Nobody waits for the first piece: a line is cut only where a sentence ends.
@@ -177,17 +178,17 @@ class MmsVoice:
 
     def measure(self, text: str, rate: float, seed: int) -> int:
         """Samples of the text: encoder and durations run, flow and vocoder do not."""
-        return sum(self._durations(self._ids(text), rate, seed)) * self._hop
+        return sum(self._durations(self._ids(text), rate, seed)[0]) * self._hop
 
     def say(self, text: str, rate: float, seed: int) -> Said:
         """The text as sound."""
         ids = self._ids(text)
         if not ids.shape[1]:
             return Said(np.zeros(0, np.float32), ())
-        durations = self._durations(ids, rate, seed)
+        durations, own_rate = self._durations(ids, rate, seed)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            made = self._model(ids, speaking_rate=rate).waveform[0]
+            made = self._model(ids, speaking_rate=own_rate).waveform[0]
         samples = made.float().numpy()[: sum(durations) * self._hop]
         return Said(samples, self._words(text, durations))
 
@@ -196,10 +197,13 @@ class MmsVoice:
         spoken = self._tokenizer.prepare_for_tokenization(text)[0]
         return ids if spoken.strip() else ids[:, :0]
 
-    def _durations(self, ids: torch.Tensor, rate: float, seed: int) -> list[int]:
-        """Frames of each token; the model's own first steps, which draw the same random numbers."""
+    def _durations(self, ids: torch.Tensor, rate: float, seed: int) -> tuple[list[int], float]:
+        """Frames of each token at a pace, and the model's speaking rate that gives it.
+
+        The model's own first steps, which draw the same random numbers.
+        """
         if not ids.shape[1]:
-            return []
+            return [], 1.0
         model = self._model
         mask = torch.ones(1, 1, ids.shape[1])
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -211,8 +215,9 @@ class MmsVoice:
                 logs = model.duration_predictor(hidden, mask, None, reverse=True, noise_scale=scale)
             else:
                 logs = model.duration_predictor(hidden, mask, None)
-        frames = torch.ceil(torch.exp(logs) * mask * (1.0 / rate)).long().flatten().tolist()
-        return [int(count) for count in frames]
+        own_rate = 1.0 / pace_factor(torch.exp(logs).flatten(), rate)
+        frames = torch.ceil(torch.exp(logs) * mask * (1.0 / own_rate)).long().flatten().tolist()
+        return [int(count) for count in frames], own_rate
 
     def _words(self, text: str, durations: Sequence[int]) -> tuple[SpokenWord, ...]:
         """The written words: spaces in what is read part them, else time is shared by length."""
