@@ -26,7 +26,7 @@ STAGE_VERSIONS: Mapping[str, int] = MappingProxyType(
         "transcribe": 1,
         "speakers": 1,
         "segment": 1,
-        "translate": 1,
+        "translate": 2,
         "fit": 5,
         "speak": 5,
         "mix": 1,

@@ -91,6 +91,8 @@ def test_other_languages_where_the_first_gives_no_sense(monkeypatch: pytest.Monk
         Hypothesis("你好", -0.1, False),
         Hypothesis("Tian Dixian Huang", -0.1, False),
         Hypothesis("x x", -0.1, False),
+        Hypothesis("hello world I do know preguiçoso", -0.1, False),
+        Hypothesis("hello world I do know it 長", -0.1, False),
         Hypothesis("hello world world world", -0.1, False),
         Hypothesis("hello\x00", -0.1, False),
         Hypothesis("...", -0.1, False),
@@ -100,6 +102,12 @@ def test_nonsense_keeps_the_original(monkeypatch: pytest.MonkeyPatch, nonsense: 
     made, _ = translator(monkeypatch, {"es": [nonsense]})
     done = translate(line(), SILENCE, made)
     assert (done.wordings, done.kept) == ((), NOT_TRANSLATED)
+
+
+def test_names_keep_their_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = translator(monkeypatch, {"es": [Hypothesis("I don’t know José", -0.1, False)]})
+    made.options = WhisperOptions(known_share=0.5)
+    assert translate(line(), SILENCE, made).wordings[0] == "I don’t know José."
 
 
 def test_other_targets_get_no_english_rules() -> None:

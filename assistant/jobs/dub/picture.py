@@ -209,8 +209,10 @@ class _Strip:
         for edge in (low, high):
             ink.line((span[0], edge, span[1], edge), _PALE)
         ink.rectangle((span[0], min(y, middle), span[1], max(y, middle)), _OLD_WAVE)
-        stretched = f" (sound x {line.fitted.stretch:.2f})" if line.fitted.stretch != 1.0 else ""
-        label = f"x {line.fitted.rate:.2f}{stretched}, {end_error_ms(line):+d} ms"
+        fitted = line.fitted
+        stretched = f" (sound x {fitted.stretch:.2f})" if fitted.stretch != 1.0 else ""
+        paused = f", pauses {fitted.pause_ms} ms longer" if fitted.pause_ms else ""
+        label = f"x {fitted.rate:.2f}{stretched}{paused}, {end_error_ms(line):+d} ms"
         ink.text((span[0], low + 2), _cut(label, span[1] - span[0] + 40), _DIM, _font(11))
 
 

@@ -17,7 +17,7 @@ from audio.pcm import Samples
 NOT_TRANSLATED = "no translation of it made sense"
 
 _STAMMER = re.compile(r"\b(\w+)(?:\W+\1\b){2,}", re.IGNORECASE)  # a word three times in a row
-_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 
 
 class Translator(Protocol):
@@ -134,15 +134,23 @@ class WhisperTranslator:
             and not _STAMMER.search(hypothesis.text)
             and hypothesis.avg_logprob >= self.options.min_avg_logprob
             and hypothesis.text.isprintable()
+            and not any(map(self._left_over, _words(hypothesis.text)))
             and self.known(hypothesis.text) >= self.options.known_share
         )
+
+    def _left_over(self, word: str) -> bool:
+        """Whether a word stayed in the other language: foreign letters, and neither name nor known.
+
+        "José" is a name and "café" is known; "preguiçoso" was not translated.
+        """
+        return not (word.isascii() or word[0].isupper() or self._is_word(word))
 
     def known(self, text: str) -> float:
         """The share of its words that are English ones; digits are words that everybody knows.
 
         Single letters are none, but for "a" and "I": Whisper spells what it cannot translate.
         """
-        words = _WORD.findall(text.lower().replace("’", "'"))
+        words = _words(text.lower())
         if not words:
             return 1.0 if any(map(str.isdigit, text)) else 0.0
         english = [word for word in words if self._is_word(word) and (word[1:] or word in "ai")]
@@ -170,3 +178,7 @@ class WhisperTranslator:
             task="transcribe" if language == "en" else "translate",
             count=self.options.beams,
         )
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.replace("’", "'"))
