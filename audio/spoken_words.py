@@ -32,6 +32,24 @@ class SpokenWord:
     end: int
 
 
+def written_words(clause: str) -> list[str]:
+    """The words of a text as they are written.
+
+    What is not spoken (a dash, an emoji) stays with its neighbour.
+    """
+    texts: list[str] = []
+    silent = ""
+    for word in clause.split():
+        if any(map(str.isalnum, word)) or verbalise(word):
+            texts.append(silent + word)
+            silent = ""
+        elif texts:
+            texts[-1] += f" {word}"
+        else:
+            silent += f"{word} "
+    return texts or [clause.strip()]
+
+
 def words_heard(words: Sequence[SpokenWord], played: int) -> int:
     """How many of the words someone has heard who heard `played` samples: half a word counts."""
     return sum(2 * played > word.start + word.end for word in words)
@@ -61,7 +79,7 @@ def time_words(
         edges: see `sign_edges`.
         start, end: of the clause's sound, in samples; the edges count from `start`.
     """
-    texts = _written(clause)
+    texts = written_words(clause)
     said = _WORD.findall(spoken)
     begins = [start + begin for begin in _token_starts(said, phonemes, edges)]
     owners = _owners(texts, [word.lower() for word in said])
@@ -84,21 +102,6 @@ def _tiled(
         words.append(SpokenWord(texts[number], begin, until))
         until = begin
     return tuple(reversed(words))
-
-
-def _written(clause: str) -> list[str]:
-    """The words of the clause; what is not spoken (a dash, an emoji) stays with its neighbour."""
-    texts: list[str] = []
-    silent = ""
-    for word in clause.split():
-        if any(map(str.isalnum, word)) or verbalise(word):
-            texts.append(silent + word)
-            silent = ""
-        elif texts:
-            texts[-1] += f" {word}"
-        else:
-            silent += f"{word} "
-    return texts or [clause.strip()]
 
 
 def _owners(texts: Sequence[str], said: Sequence[str]) -> list[int]:

@@ -55,7 +55,8 @@ class Phonemes(Protocol):
 class SpeakOptions:
     """How to read.
 
-    rate: 1.0 is the voice's own pace, 2.0 twice as fast; noise_scale: how much the sound may vary,
+    rate: 1.0 is the voice's own pace, 2.0 twice as fast, about where a voice can go no faster, as
+    each phoneme keeps a frame; noise_scale: how much the sound may vary,
     None for half of what the voice recommends, which is clearer; noise_w: how much the durations
     may, None for what it recommends; seed: the same seed, the same sound; None a fresh reading;
     plan: how much of a clause is made at a time.

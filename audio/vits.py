@@ -18,9 +18,9 @@ from audio.onnx_weights import VoiceWeights
 from audio.vits_layers import Conv, Coupling, EncoderBlock, SeparableStack, SplineFlow
 
 _MAX_FRAMES_PER_ID = 200  # 2.3 s at 22,050 Hz: a runaway duration must not fill the memory
-# The factor on the lengths of phonemes is at least the pace to this power; it is found in so many
-# halvings, after which it gives the sum within a frame or two.
-_PACE_REACH, _PACE_STEPS = -4.0, 24
+# With a smaller factor nearly every phoneme lasts one frame, which none is left without. The factor
+# is found in so many halvings.
+_LEAST_FACTOR, _PACE_STEPS = 0.25, 24
 
 
 @dataclass(frozen=True)
@@ -206,14 +206,15 @@ def pace_factor(lengths: Tensor, pace: float) -> float:
     """What to multiply the lengths (t,) of phonemes by, in frames, to have 1/pace of their sum.
 
     Each length is rounded up to whole frames, as in training, so a factor of 1/pace would change
-    the sum by less than that: 1/0.85 gives 6 % more and not 18. As each phoneme keeps a frame, no
-    factor may give the sum (beyond twice the pace or so); then it is the nearest that there is.
+    the sum by less than that: 1/0.85 gives 6 % more and not 18. The least factor is returned whose
+    sum is not below the wanted one, or 0.25: each phoneme keeps a frame, so a voice may not be able
+    to speak faster than some twice its own pace.
     """
     if pace == 1.0:
         return 1.0
     wanted = float(_frames(lengths, 1.0).sum()) / pace
     if pace > 1:
-        low, high = pace**_PACE_REACH, 1.0
+        low, high = _LEAST_FACTOR, 1.0
     else:  # rounding up can only add to the sum
         low, high = 1.0, max(1.0, wanted / float(lengths.sum()))
     for _ in range(_PACE_STEPS):

@@ -16,6 +16,7 @@ from assistant.loading import Models
 
 if TYPE_CHECKING:
     from assistant.jobs.dub.job import DubOptions, DubReport
+    from assistant.jobs.dub.lines import FittedLine
     from assistant.jobs.engine import Engine
 
 
@@ -214,7 +215,7 @@ def _show(report: "DubReport") -> None:
             str(fitted.line.number),
             f"{line.start_ms / 1000:.1f}",
             fitted.wording,
-            f"{fitted.rate:.2f}" + ("*" if fitted.stretch != 1.0 else ""),
+            f"{fitted.rate:.2f}{_changed(fitted)}",
             f"{end_error_ms(line):+d} ms",
             f"{line.back_wer:.0%}",
         )
@@ -225,6 +226,16 @@ def _show(report: "DubReport") -> None:
     results.print(table)
     told = ", ".join(f"{key} {value}" for key, value in report.summary().items())
     results.print(f"{told}\nReport, subtitles and lines to edit: {report.folder}\n")
+
+
+def _changed(fitted: "FittedLine") -> str:
+    """What was done to a line beside its rate."""
+    late_ms = fitted.start_ms - fitted.line.start_ms
+    return (
+        (f", sound x {fitted.stretch:.2f}" if fitted.stretch != 1.0 else "")
+        + (f", pauses +{fitted.added_pause_ms} ms" if fitted.added_pause_ms else "")
+        + (f", {late_ms} ms late" if late_ms else "")
+    )
 
 
 def _document(

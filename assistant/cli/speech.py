@@ -17,7 +17,12 @@ def speak(
         "speech.wav"
     ),
     voice: Annotated[str | None, typer.Option(help="Voice; see 'models list'.")] = None,
-    rate: Annotated[float, typer.Option(min=0.25, max=4.0, help="2 is twice as fast.")] = 1.0,
+    rate: Annotated[
+        float,
+        typer.Option(
+            min=0.25, max=4.0, help="Of the voice's own pace; about 2 is the fastest that it can."
+        ),
+    ] = 1.0,
     seed: Annotated[int, typer.Option(help="Same seed, same sound.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -168,18 +168,19 @@ def test_a_longer_scale_lasts_longer() -> None:
     assert 2 * short < long < 4 * short
 
 
-@given(
-    st.lists(st.floats(0.0625, 30.0, width=32), min_size=8, max_size=80, unique=True),
-    st.floats(0.25, 4.0),
-)
+@given(st.lists(st.floats(0.0625, 30.0, width=32), min_size=1, max_size=80), st.floats(0.25, 4.0))
+@example([2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0], 1.95)  # all get their next frame at once
+@example([1.7, 1.8, 1.9], 1.05)
 def test_the_pace_gives_the_whole_length(lengths: list[float], pace: float) -> None:
     each = torch.tensor(lengths)
-    frames = torch.ceil(each * pace_factor(each, pace))
+    factor = pace_factor(each, pace)
     wanted = float(torch.ceil(each).sum()) / pace
-    assert frames.min() >= 1
-    # No factor gives less than a frame each, and two phonemes may get their next frame at once.
-    least = torch.ceil(each * pace**-4).sum()
-    assert wanted - 1 <= frames.sum() <= max(wanted + 3, least) or pace == 1.0
+    if factor > 0.2501:
+        assert torch.ceil(each * factor).sum() >= wanted - 1e-3
+    if pace != 1.0:  # the least that is enough
+        assert torch.ceil(each * factor * 0.999).sum() <= wanted or factor < 0.2501
+    assert (factor <= 1.0) if pace > 1 else (factor >= 1.0)
+    assert torch.ceil(each * factor).min() >= 1
 
 
 def test_the_pace_is_that_of_the_reading() -> None:

@@ -126,10 +126,16 @@ def test_a_rate_that_does_not_fit_is_refused() -> None:
 
 
 def test_at_a_rate_the_best_seed_ends_the_line() -> None:
-    made = at_rate(line(end=2250), "Good day to you.", 1.0, HummingVoice())
-    assert (made.seed, made.end_ms, made.borrowed_ms) == (4, 2248, 0)
-    made = at_rate(line(end=2100), "Good day to you.", 1.0, HummingVoice())
-    assert (made.seed, made.borrowed_ms) == (0, 100)
+    made = at_rate(line(end=2250, free=0), "Good day to you.", 1.0, HummingVoice())
+    assert (made.end_ms, made.borrowed_ms) == (2236, 0)
+    made = at_rate(line(end=2040), "Good day to you.", 1.0, HummingVoice())
+    assert (made.seed, made.borrowed_ms) == (0, 160)
+
+
+def test_at_a_rate_pauses_may_be_longer() -> None:
+    made = at_rate(line(end=2700, free=0), "Good day, to you.", 1.0, HummingVoice())
+    assert made.rate == 1.0 and made.stretch == 1 and made.added_pause_ms > 250
+    assert made.end_ms == 2700
 
 
 def _document() -> dict[str, Any]:

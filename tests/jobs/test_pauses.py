@@ -32,6 +32,8 @@ def test_marks_within_a_line() -> None:
     assert pauses.count("No mark but the last!") == 0
     assert pauses.count("") == 0
     assert pauses.count("At 12:30 it costs 1,000") == 0
+    assert pauses.count("Mr. Smith met Dr. J. R. Jones at 5 p.m. today, at last") == 1
+    assert pauses.count("— Well, — he said, — come in... please!") == 3
 
 
 def test_the_silence_lies_in_the_pause() -> None:
@@ -62,6 +64,14 @@ def test_nothing_is_added_without_a_mark() -> None:
     assert pauses.lengthened(said, 500, RATE) is said
     marked = _said(("a,", 0.3, 0.1), ("b", 0.3, 0.0))
     assert pauses.lengthened(marked, 0, RATE) is marked
+
+
+def test_a_soft_consonant_is_no_pause() -> None:
+    said = _said(("a,", 0.3, 0.0), ("spa", 0.5, 0.0))
+    said.samples[round(0.35 * RATE) : round(0.42 * RATE)] *= 0.1  # -20 dB, within the next word
+    made = pauses.lengthened(said, 200, RATE)
+    assert not made.samples[round(0.3 * RATE) : round(0.5 * RATE)].any()
+    assert made.words[0].end == made.words[1].start == 0.5 * RATE
 
 
 def test_a_voice_that_makes_no_pause_does_not_click() -> None:

@@ -81,10 +81,10 @@ def test_stretched_only_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_pauses_where_it_is_asked_to(tmp_path: Path) -> None:
     text = "Good day, to you."
-    slow = fitted(line(end=2600), text, pause_ms=400, end_ms=2600)
+    slow = fitted(line(end=2600), text, added_pause_ms=400, end_ms=2600)
     ear = Ear(["no"])
     spoken = speak(slow, HummingVoice(), ear, "en", tmp_path)
-    assert spoken.end_ms == spoken.fitted.end_ms == 2600 and spoken.fitted.pause_ms == 400
+    assert spoken.end_ms == spoken.fitted.end_ms == 2600 and spoken.fitted.added_pause_ms == 400
     day, to = spoken.words[1:3]
     assert day[2] == to[1] and day[2] - day[1] > 400
     assert len(ear.sounds) == 6 and {len(sound.samples) for sound in ear.sounds} >= {25_600}

@@ -15,6 +15,7 @@ from assistant.jobs.dub.translate import (
 )
 from audio.asr import RecogniseOptions, Recogniser
 from audio.asr_nbest import Hypothesis
+from audio.lexicon import Lexicon
 from audio.pcm import Samples
 
 SILENCE = np.zeros(1_600, np.float32)
@@ -108,6 +109,21 @@ def test_names_keep_their_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = translator(monkeypatch, {"es": [Hypothesis("I don’t know José", -0.1, False)]})
     made.options = WhisperOptions(known_share=0.5)
     assert translate(line(), SILENCE, made).wordings[0] == "I don’t know José."
+
+
+def test_what_stayed_in_the_other_language_by_the_real_lexicon() -> None:
+    made = WhisperTranslator(Knows(), Lexicon.load().__contains__, "w")  # type: ignore[arg-type]
+    for text in (
+        "She drank a coffee in the café with her fiancé",
+        "It is a cliché, déjà vu, and half of it is ½ m² of naïve décor",
+        "We met at the l'Élysée and José said no",
+    ):
+        assert made.makes_sense(Hypothesis(text, -0.1, False)), text
+    for text in (
+        "The quick fox jumps over the preguiçoso dog",
+        "I know this man and his name is Lie長 長",
+    ):
+        assert not made.makes_sense(Hypothesis(text, -0.1, False)), text
 
 
 def test_other_targets_get_no_english_rules() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from assistant.errors import ConfigError
-from assistant.jobs.dub.voices import MmsVoice, PiperVoice, assign_voices, load_voice
+from assistant.jobs.dub import pauses
+from assistant.jobs.dub.voices import DubVoice, MmsVoice, PiperVoice, assign_voices, load_voice
 from audio.errors import AudioError
 
 
@@ -89,6 +90,37 @@ def test_mms_with_nothing_to_say(mms_folder: Path) -> None:
     voice = load_voice(mms_folder)
     assert voice.measure("123 ...", 1.0, 0) == 0
     assert len(voice.say("123 ...", 1.0, 0).samples) == 0
+
+
+PAUSING = [
+    "Bonjour ! Ça va, a — b.",
+    "— Well, — he said, — come in... please! Mr. Smith is at home: 5 p.m. it is.",
+    "First, second; third & last - no, not yet: now.",
+]
+
+
+def pauses_as_planned(voice: DubVoice, text: str) -> bool:
+    """Whether a line that is planned to pause longer is as long as planned."""
+    said = voice.say(text, 1.0, 0)
+    assert [word for one in said.words for word in one.text.split()] == text.split()
+    made = pauses.lengthened(said, 900, voice.sample_rate)
+    added = len(made.samples) - len(said.samples)
+    places = sum(
+        after.end - after.start > before.end - before.start
+        for before, after in zip(said.words, made.words, strict=True)
+    )
+    return places == pauses.count(text) and added == 900 * voice.sample_rate // 1000
+
+
+@pytest.mark.parametrize("text", PAUSING)
+def test_mms_pauses_as_planned(mms_folder: Path, text: str) -> None:
+    assert pauses_as_planned(load_voice(mms_folder), text)
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("text", PAUSING)
+def test_piper_pauses_as_planned(model_folder: Callable[[str], Path], text: str) -> None:
+    assert pauses_as_planned(load_voice(model_folder("en_US-joe-medium")), text)
 
 
 def test_mms_shares_the_time_where_words_do_not_match(mms_folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from assistant.errors import VoxsightError
+from assistant.jobs.dub.fit import fit_at_rate
 from assistant.jobs.dub.lines import (
     FASTEST_RATE,
     SLOWEST_RATE,
@@ -21,7 +22,6 @@ from assistant.jobs.dub.voices import DubVoice
 
 _FORMAT = 1
 _GAP_MS = 80  # between the end of a line and the start of the next
-_SEEDS = 16
 
 
 @dataclass(frozen=True)
@@ -209,28 +209,17 @@ def _edited_line(line: Line, edit: EditedLine, following_ms: int | None) -> Line
 
 
 def at_rate(line: Line, text: str, rate: float, voice: DubVoice) -> FittedLine:
-    """A line at a rate that a person chose, with the seed that ends nearest to its slot's end.
+    """A line at a rate that a person chose, which ends as near to its slot's end as may be.
 
     Raises:
         VoxsightError: at that rate it does not end before the next line begins.
     """
-    lengths = {seed: voice.measure(text, rate, seed) for seed in range(_SEEDS)}
-    slot = line.slot_ms * voice.sample_rate / 1000
-    seed = min(lengths, key=lambda one: abs(lengths[one] - slot))
-    length = round(lengths[seed] * 1000 / voice.sample_rate)
-    if not 0 < length <= line.slot_ms + line.free_ms:
+    made = fit_at_rate(TranslatedLine(line, (text,)), rate, voice)
+    if made is None:
+        length = round(voice.measure(text, rate, 0) * 1000 / voice.sample_rate)
         raise VoxsightError(
             f"Line {line.number} takes {length} ms at a rate of {rate:g}, expected 1 to "
             f"{line.slot_ms + line.free_ms} ms, up to the next line; shorten its text, raise the "
             "rate, or give it null."
         )
-    return FittedLine(
-        line=line,
-        wording=text,
-        rate=rate,
-        stretch=1.0,
-        start_ms=line.start_ms,
-        end_ms=line.start_ms + length,
-        borrowed_ms=max(0, length - line.slot_ms),
-        seed=seed,
-    )
+    return made

@@ -1,6 +1,9 @@
-"""Fit: which wording, how fast and with which seed a line takes as long as the original did."""
+"""Fit: which wording, how fast and with which seed a line takes as long as the original did.
 
-import re
+Where that is not enough, it pauses longer at its marks, begins a little late, borrows the pause
+after it, or is stretched in time.
+"""
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -41,7 +44,6 @@ class FitOptions:
 
 DEFAULT_OPTIONS = FitOptions()
 
-_MARK = re.compile(r"[,;:.?!](?=\s)")
 _CORRECTIONS = 2  # of a rate by the length that it gives
 _CLOSELY = 3  # wordings at a rate that are tried with every seed
 _EARLY_MS = 15  # aimed at before the end, beyond which there may be no room at all
@@ -82,6 +84,18 @@ def fit_line(
     return found[0] if found else None
 
 
+def fit_at_rate(
+    line: TranslatedLine, rate: float, voice: DubVoice, options: FitOptions = DEFAULT_OPTIONS
+) -> FittedLine | None:
+    """The best way to speak the first wording at a rate that is given, never stretched.
+
+    None if no reading ends before the next line begins.
+    """
+    search, wording = _Search(line, voice, options), line.wordings[0]
+    ways = (way for seed in range(options.seeds) for way in search.at(wording, rate, seed))
+    return min((way for way in ways if way.stretch == 1), key=search.cost, default=None)
+
+
 def ranked(
     line: TranslatedLine, voice: DubVoice, options: FitOptions = DEFAULT_OPTIONS
 ) -> list[tuple[float, FittedLine]]:
@@ -92,8 +106,8 @@ def ranked(
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """A wording as the voice speaks it, and how long that takes."""
+class _Measured:
+    """A wording at a rate and with a seed, and how long the voice takes for it."""
 
     wording: str
     rate: float
@@ -124,23 +138,23 @@ class _Search:
             way
             for wording in self._likeliest()
             for rate in self._rates(wording)
-            for way in self._at(wording, rate, 0)
+            for way in self.at(wording, rate, 0)
         ]
         yield from first
         if not first:
             for wording in self.translated.wordings:
                 for seed in seeds:
-                    yield from self._at(wording, FASTEST_RATE, seed)
+                    yield from self.at(wording, FASTEST_RATE, seed)
         first.sort(key=lambda way: (self.cost(way), way.rate, way.wording))
         best = dict.fromkeys((way.wording, way.rate) for way in first)
         for wording, rate in list(best)[:_CLOSELY]:
             for seed in seeds[1:]:
-                yield from self._at(wording, rate, seed)
+                yield from self.at(wording, rate, seed)
 
     def _rates(self, wording: str) -> list[float]:
         """Rates at which a wording comes near to the slot, or to slot and pause together.
 
-        Pauses within a line last the same at any rate, so the length does not just follow the
+        Pauses that a voice trims last the same at any rate, so the length may not just follow the
         rate: each rate is corrected by what it gives.
         """
         slot_ms, natural_ms = self.line.slot_ms, self._length_ms(wording, 1.0, 0)
@@ -169,11 +183,11 @@ class _Search:
             + _MISS * miss
             + (_BEYOND * miss if miss > 1 else 0.0)
             + (_BORROW + _BORROW_S * way.borrowed_ms / 1000 if way.borrowed_ms else 0.0)
-            + (_PAUSE + _PAUSE_S * way.pause_ms / 1000 if way.pause_ms else 0.0)
+            + (_PAUSE + _PAUSE_S * way.added_pause_ms / 1000 if way.added_pause_ms else 0.0)
             + _LATE_START * (way.start_ms - self.line.start_ms) / _LATEST_START_MS
             + (_STRETCH + _STRETCH_SHARE * abs(way.stretch - 1) if way.stretch != 1 else 0.0)
             + (_UNNATURAL + _UNNATURAL_SHARE * unnatural if unnatural > 1e-3 else 0.0)
-            + _SILENCE * len(_MARK.findall(way.wording)) * _COMMA_MS / self.line.slot_ms
+            + _SILENCE * pauses.count(way.wording) * _COMMA_MS / self.line.slot_ms
         )
 
     def _likeliest(self) -> list[str]:
@@ -195,15 +209,15 @@ class _Search:
         shortest = min(sounding, key=lambda wording: self._length_ms(wording, 1.0, 0), default="")
         return likeliest if shortest in likeliest or not shortest else [*likeliest, shortest]
 
-    def _at(self, wording: str, rate: float, seed: int) -> Iterator[FittedLine]:
+    def at(self, wording: str, rate: float, seed: int) -> Iterator[FittedLine]:
         """One reading as it is, and in other ways where it misses the slot."""
         length_ms = self._length_ms(wording, rate, seed)
         if not length_ms:
             return
-        reading = _Reading(wording, rate, seed, length_ms)
+        reading = _Measured(wording, rate, seed, length_ms)
         yield from self._placed(reading)
         short_ms = self.line.slot_ms - round(length_ms)
-        if short_ms > self.options.miss_ms:
+        if short_ms + self._fade_ms > self.options.miss_ms:
             yield from self._slowly(reading, short_ms + self._fade_ms)
         elif -short_ms > self.options.miss_ms:
             for goal in (self.line.slot_ms, self.line.slot_ms + self.line.free_ms):
@@ -211,21 +225,25 @@ class _Search:
                 if stretch < 1:
                     yield from self._placed(reading, stretch=max(stretch, SHORTEST_STRETCH))
 
-    def _slowly(self, reading: _Reading, short_ms: int) -> Iterator[FittedLine]:
-        """A reading that is too short, with longer pauses, begun a little later, or both."""
-        pause_ms = min(short_ms, pauses.count(reading.wording) * _LONGEST_PAUSE_MS)
-        yield from self._placed(reading, late_ms=min(short_ms, _LATEST_START_MS))
-        if pause_ms:
-            yield from self._placed(reading, pause_ms=pause_ms)
-            if late_ms := min(short_ms - pause_ms, _LATEST_START_MS):
-                yield from self._placed(reading, pause_ms=pause_ms, late_ms=late_ms)
+    def _slowly(self, reading: _Measured, short_ms: int) -> Iterator[FittedLine]:
+        """A reading that is too short, with longer pauses, begun a little later, or both.
+
+        It begins late only where it then ends in its slot; else that would help nobody.
+        """
+        most = min(short_ms, pauses.count(reading.wording) * _LONGEST_PAUSE_MS)
+        for added_pause_ms in sorted({0, most}):
+            if added_pause_ms:
+                yield from self._placed(reading, added_pause_ms=added_pause_ms)
+            late_ms = min(short_ms - added_pause_ms, _LATEST_START_MS)
+            if late_ms and short_ms - added_pause_ms - late_ms <= self.options.miss_ms:
+                yield from self._placed(reading, added_pause_ms=added_pause_ms, late_ms=late_ms)
 
     def _placed(
-        self, reading: _Reading, *, stretch: float = 1.0, pause_ms: int = 0, late_ms: int = 0
+        self, reading: _Measured, *, stretch: float = 1.0, added_pause_ms: int = 0, late_ms: int = 0
     ) -> Iterator[FittedLine]:
         """The reading at its time, unless it would speak into the next line."""
         line = self.line
-        length_ms = round(reading.length_ms * stretch) + pause_ms
+        length_ms = round(reading.length_ms * stretch) + added_pause_ms
         over_ms = late_ms + length_ms - line.slot_ms
         if over_ms > line.free_ms or length_ms < 1:
             return
@@ -238,7 +256,7 @@ class _Search:
             end_ms=line.start_ms + late_ms + length_ms,
             borrowed_ms=over_ms if over_ms > self.options.miss_ms else 0,
             seed=reading.seed,
-            pause_ms=pause_ms,
+            added_pause_ms=added_pause_ms,
         )
 
 

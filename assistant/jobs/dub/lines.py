@@ -96,7 +96,7 @@ class FittedLine(Record):
 
     rate: of the voice, 1.0 is its own; stretch: of the sound that it makes, < 1 is shorter, 1.0
     is none; start_ms, end_ms: planned, borrowed_ms of the pause after the slot included; seed: the
-    voice's; pause_ms: silence that is added at the marks within it.
+    voice's; added_pause_ms: silence that is added at the marks within it.
     """
 
     line: Line
@@ -107,7 +107,7 @@ class FittedLine(Record):
     end_ms: int
     borrowed_ms: int
     seed: int
-    pause_ms: int = 0
+    added_pause_ms: int = 0
 
     def __post_init__(self) -> None:
         where = f"Line {self.line.number} should"
@@ -124,8 +124,10 @@ class FittedLine(Record):
                 f"{where} say something within its times, got {self.wording!r} from "
                 f"{self.start_ms} to {self.end_ms} ms."
             )
-        if self.pause_ms < 0:
-            raise VoxsightError(f"{where} pause 0 ms or more at its marks, got {self.pause_ms}.")
+        if self.added_pause_ms < 0:
+            raise VoxsightError(
+                f"{where} pause 0 ms or more at its marks, got {self.added_pause_ms}."
+            )
         if not 0 <= self.borrowed_ms <= self.line.free_ms:
             raise VoxsightError(
                 f"{where} borrow 0 to {self.line.free_ms} ms of the pause, got {self.borrowed_ms}."

@@ -211,7 +211,7 @@ class _Strip:
         ink.rectangle((span[0], min(y, middle), span[1], max(y, middle)), _OLD_WAVE)
         fitted = line.fitted
         stretched = f" (sound x {fitted.stretch:.2f})" if fitted.stretch != 1.0 else ""
-        paused = f", pauses {fitted.pause_ms} ms longer" if fitted.pause_ms else ""
+        paused = f", pauses {fitted.added_pause_ms} ms longer" if fitted.added_pause_ms else ""
         label = f"x {fitted.rate:.2f}{stretched}{paused}, {end_error_ms(line):+d} ms"
         ink.text((span[0], low + 2), _cut(label, span[1] - span[0] + 40), _DIM, _font(11))
 

@@ -65,7 +65,7 @@ def totals(lines: Sequence[SpokenLine], language: str) -> dict[str, float | int 
         "silence_in_slot": round(sum(line.silence_ms for line in lines) / max(1, slots), 4),
         "back_wer": round(sum(e for e, _ in scores) / max(1, sum(w for _, w in scores)), 4),
         "borrowed": sum(line.fitted.borrowed_ms > 0 for line in lines),
-        "paused": sum(line.fitted.pause_ms > 0 for line in lines),
+        "paused": sum(line.fitted.added_pause_ms > 0 for line in lines),
         "stretched": sum(line.fitted.stretch != 1.0 for line in lines),
     }
 
@@ -95,7 +95,7 @@ def line_row(line: SpokenLine) -> dict[str, JsonValue]:
         "seed": fitted.seed,
         "spoken_ms": [line.start_ms, line.end_ms],
         "borrowed_ms": fitted.borrowed_ms,
-        "pause_ms": fitted.pause_ms,
+        "added_pause_ms": fitted.added_pause_ms,
         "end_error_ms": end_error_ms(line),
         "in_slot": in_slot(line),
         "silence_ms": line.silence_ms,
@@ -105,7 +105,7 @@ def line_row(line: SpokenLine) -> dict[str, JsonValue]:
 
 
 def _in_range(line: SpokenLine) -> bool:
-    # What is stretched is heard faster or slower, whoever made it so.
+    # What is stretched is heard faster, whoever made it so.
     return SLOWEST_RATE <= line.fitted.rate / line.fitted.stretch <= FASTEST_RATE
 
 

@@ -100,7 +100,7 @@ def _readings(fitted: FittedLine, voice: DubVoice) -> Iterator[FittedLine]:
         if seed == fitted.seed or tries == _TRIES:
             continue
         samples = voice.measure(fitted.wording, fitted.rate, seed) * fitted.stretch
-        length_ms = round(samples * 1000 / voice.sample_rate) + fitted.pause_ms
+        length_ms = round(samples * 1000 / voice.sample_rate) + fitted.added_pause_ms
         end_ms = fitted.start_ms + length_ms
         other = replace(fitted, seed=seed, end_ms=end_ms)
         latest = fitted.line.end_ms + fitted.line.free_ms
@@ -112,7 +112,7 @@ def _readings(fitted: FittedLine, voice: DubVoice) -> Iterator[FittedLine]:
 def _listen(fitted: FittedLine, voice: DubVoice, listener: Listener, language: str) -> _Take:
     said = voice.say(fitted.wording, fitted.rate, fitted.seed)
     said = stretched(said, fitted.stretch, voice.sample_rate)
-    said = lengthened(said, fitted.pause_ms, voice.sample_rate)
+    said = lengthened(said, fitted.added_pause_ms, voice.sample_rate)
     sound = Sound(resample(said.samples, voice.sample_rate, SAMPLE_RATE), SAMPLE_RATE)
     # Only greedy: another temperature would draw lots, and no two runs would give the same bytes.
     options = RecogniseOptions(language=language, temperatures=(0.0,))

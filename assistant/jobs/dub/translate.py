@@ -1,6 +1,7 @@
 """Translate: each line into wordings of another language, from its sound or from its text."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -143,7 +144,8 @@ class WhisperTranslator:
 
         "José" is a name and "café" is known; "preguiçoso" was not translated.
         """
-        return not (word.isascii() or word[0].isupper() or self._is_word(word))
+        name = any(map(str.isupper, word))
+        return word.isalpha() and not (word.isascii() or name or self._is_word(_folded(word)))
 
     def known(self, text: str) -> float:
         """The share of its words that are English ones; digits are words that everybody knows.
@@ -153,7 +155,8 @@ class WhisperTranslator:
         words = _words(text.lower())
         if not words:
             return 1.0 if any(map(str.isdigit, text)) else 0.0
-        english = [word for word in words if self._is_word(word) and (word[1:] or word in "ai")]
+        known = [word for word in words if self._is_word(_folded(word))]
+        english = [word for word in known if word[1:] or word in "ai"]
         return len(english) / len(words)
 
     def _merit(self, hypothesis: Hypothesis) -> float:
@@ -182,3 +185,9 @@ class WhisperTranslator:
 
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.replace("’", "'"))
+
+
+def _folded(word: str) -> str:
+    """The word without accents: an English lexicon has "cafe"."""
+    letters = unicodedata.normalize("NFKD", word)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))

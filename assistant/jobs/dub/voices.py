@@ -14,7 +14,7 @@ import torch
 from assistant.errors import ConfigError
 from audio.pcm import Samples
 from audio.speech_text import SplitRules, split_clauses
-from audio.spoken_words import SpokenWord, sign_edges
+from audio.spoken_words import SpokenWord, sign_edges, written_words
 from audio.tts import Reading, SpeakOptions, Voice
 from audio.vits import pace_factor
 from audio.voice_config import PAD, START
@@ -52,7 +52,10 @@ class DubVoice(Protocol):
         ...
 
     def say(self, text: str, rate: float, seed: int) -> Said:
-        """The text at ``rate`` times the voice's own pace; the same seed, the same sound."""
+        """The text at ``rate`` times the voice's own pace; the same seed, the same sound.
+
+        A pause that the voice trims lasts the same at any rate.
+        """
         ...
 
 
@@ -224,7 +227,7 @@ class MmsVoice:
         edges = [self._hop * frames for frames in (0, *accumulate(durations))]
         signs = self._tokenizer.prepare_for_tokenization(text)[0]
         read = [found.start() for found in re.finditer(r"\S*\w\S*", signs)]
-        written = [word for word in text.split() if re.search(r"\w", word)]
+        written = written_words(text)
         each = len(durations) // max(1, len(signs))  # 2 where blanks part the signs
         if len(read) == len(written):
             starts = [0, *(edges[each * at] for at in read[1:])]
