@@ -1,4 +1,4 @@
-"""How well dubbing works: a film of many languages is dubbed, and the written file is measured."""
+"""How well dubbing works: a film of recordings is dubbed, and the written file is measured."""
 
 import hashlib
 import json
@@ -36,8 +36,9 @@ class MeasuredLine:
     """A line as it is found in the written file; times in ms.
 
     slot: from where the original begins to where it ends, borrowed pause included, and end_ms:
-    where the dub ends, both by the loudness of their tracks; silence_ms: in the slot; errors of
-    words: of the recogniser against the wording.
+    where the dub ends, both by the loudness of their tracks; silence_ms: in the slot, and
+    original_silence_ms: of the original there; errors of words: of the recogniser against the
+    wording.
     """
 
     number: int
@@ -48,6 +49,7 @@ class MeasuredLine:
     end_ms: int
     rate: float
     silence_ms: int
+    original_silence_ms: int
     heard: str
     errors: int
     words: int
@@ -88,6 +90,9 @@ class DubMeasures:
             "lines_in_slot_with_kept": round(in_slot / max(1, len(self.lines) + self.kept), 4),
             "rate_in_range": round(in_range / count, 4),
             "silence_in_slot": round(sum(x.silence_ms for x in self.lines) / max(1, slots), 4),
+            "silence_of_original": round(
+                sum(x.original_silence_ms for x in self.lines) / max(1, slots), 4
+            ),
             "back_wer": round(sum(line.errors for line in self.lines) / max(1, words), 4),
             "loudness_delta_lu": self.loudness_delta_lu,
             "av_end_delta_ms": self.av_end_delta_ms,
@@ -203,6 +208,7 @@ def _measure_line(
         end_ms=loud[-1] + _STEP_MS,
         rate=row["rate"] / row["stretch"],
         silence_ms=quiet_ms([at - slot[0] for at in loud], slot[1] - slot[0]),
+        original_silence_ms=quiet_ms([at - slot[0] for at in old], old[-1] + _STEP_MS - slot[0]),
         heard=heard,
         errors=errors,
         words=words,

@@ -1,4 +1,4 @@
-"""A film to be dubbed: sample speech of many languages over a moving picture, drawn here."""
+"""A film to be dubbed: recordings one after the other over a moving picture, drawn here."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -73,6 +73,7 @@ def test_measures_what_was_written(tmp_path: Path) -> None:
     assert summary["av_end_delta_ms"] <= 40
     assert summary["back_wer"] == pytest.approx(1 / words, abs=1e-4)
     assert summary["rate_in_range"] == 1.0
+    assert summary["silence_of_original"] == 0.0  # one noise from end to end
     # The voice here hums until its end, so that plan and sound agree.
     planned = [line.end_ms - line.fitted.line.end_ms for line in report.lines]
     found = [line.end_ms - line.slot[1] for line in measures.lines]

@@ -37,7 +37,12 @@ class SpeechRequest(Options):
     input: str = Field(min_length=1, description="The text.")
     voice: str | VoiceId = Field(description="The voice's name; OpenAI's names stand for it.")
     response_format: SoundFormat = SoundFormat.MP3
-    speed: float = Field(1.0, ge=0.25, le=4.0)
+    speed: float = Field(
+        1.0,
+        ge=0.25,
+        le=4.0,
+        description="Times the voice's own pace; at about 2 it speaks as fast as it can.",
+    )
     stream_format: Literal["audio", "sse"] = "audio"
 
 
