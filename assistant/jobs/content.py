@@ -23,6 +23,7 @@ STAGE_VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         "extract": 1,
         "separate": 1,
+        "piece": 1,  # of the hearing: a language or words that need not be heard again
         "transcribe": 1,
         "speakers": 1,
         "segment": 1,

@@ -1,3 +1,5 @@
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,35 @@ def test_not_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(FakeRecogniser, "transcribe", lambda *_: empty)
     heard, _ = listen(write(tmp_path / "a.flac", (1, 0.3)))
     assert len(heard.regions) == 1 and heard.regions[0].words == ()
+
+
+def test_what_was_heard_before_is_not_heard_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.flac", (1, 0), (2, 0.3), (1.6, 0), (1, 0.9), (1.6, 0), (2, 0.3))
+    whole, undisturbed = listen(path)
+    store: dict[str, str] = {}
+
+    class Killed(FakeRecogniser):
+        def transcribe(self, sound: Sound, options: RecogniseOptions) -> Transcript:
+            if len(self.lengths) == 2:
+                raise KeyboardInterrupt
+            return super().transcribe(sound, options)
+
+    def keep(piece: Mapping[str, Any], make: Callable[[], Any]) -> Any:
+        name = json.dumps(piece)
+        if name not in store:
+            store[name] = json.dumps(make())
+        return json.loads(store[name])
+
+    def run(recogniser: FakeRecogniser) -> Any:
+        return hear(path, recogniser, LoudnessVad(), keep=keep)  # type: ignore[arg-type]
+
+    first, second = Killed(), FakeRecogniser()
+    with pytest.raises(KeyboardInterrupt):
+        run(first)
+    assert len(store) == 3 + 2  # three languages, and the words of two
+    assert run(second) == whole
+    assert first.lengths + second.lengths == undisturbed.lengths
+    # Another language is another question.
+    made = len(store)
+    hear(path, second, LoudnessVad(), HearOptions(language="en"), keep=keep)  # type: ignore[arg-type]
+    assert len(store) > made

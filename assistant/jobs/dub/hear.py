@@ -1,11 +1,13 @@
 """Hear: who says what when, in which language, in a recording that may hold several of them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import soundfile
+from pydantic import JsonValue
 
 from assistant.jobs.dub.lines import Record
 from assistant.jobs.dub.regions import (
@@ -19,6 +21,7 @@ from assistant.jobs.dub.regions import (
 from assistant.jobs.dub.spoken_languages import settle
 from audio.asr import RecogniseOptions, Recogniser, Window
 from audio.asr_nbest import languages_of
+from audio.asr_types import Word
 from audio.features.reference import HOP
 from audio.features.stream import WINDOW_FRAMES
 from audio.pcm import SAMPLE_RATE, Samples, Sound
@@ -66,31 +69,119 @@ class HearOptions:
     rules: RegionRules = DEFAULT_RULES
 
 
+#: Gives a piece of the work, known by what it is made from: as it was made before, or made now.
+Keep = Callable[[Mapping[str, JsonValue], Callable[[], JsonValue]], Any]
+
+
+def _make(_: Mapping[str, JsonValue], make: Callable[[], JsonValue]) -> Any:
+    return make()
+
+
 def hear(
     speech: Path,
     recogniser: Recogniser,
     vad: SileroVad,
     options: HearOptions | None = None,
     progress: Callable[[int], None] | None = None,
+    keep: Keep = _make,
 ) -> Heard:
     """Recognise a 16 kHz mono file; only a region at a time is in memory.
 
-    ``progress`` is told the ms that are done. Regions of one language with short pauses between
-    are recognised together, since a recogniser understands whole sentences better.
+    Args:
+        speech: the file.
+        recogniser: writes it down, and tells languages where it knows several.
+        vad: finds the regions.
+        options: see ``HearOptions``.
+        progress: told the ms that are done; where languages are detected, a region counts half
+            when its language is known.
+        keep: keeps the language and the words of each region, so that who is interrupted does
+            not begin anew.
+
+    Regions of one language with short pauses between are recognised together, since a recogniser
+    understands whole sentences better.
     """
     options = options or HearOptions()
     recogniser.check(RecogniseOptions(language=options.language))
+    duration_ms = round(soundfile.info(speech).duration * 1000)
     spans = find_regions(speech, vad, options.rules)
-    regions = _with_languages(speech, spans, recogniser, options.language)
+    pieces = _Pieces(speech, recogniser, options, keep)
+    tell = progress or _ignore
+    if detect := options.language is None and recogniser.multilingual:
+        found = []
+        for span in spans:
+            found.append(pieces.languages(span))
+            tell(_ms(span.end) // 2)
+        languages = settle(found, [span.samples / SAMPLE_RATE for span in spans])
+    else:
+        languages = [(options.language or "en", 1.0)] * len(spans)
+    regions = [
+        Region(*_edges(speech, span), *language)
+        for span, language in zip(spans, languages, strict=True)
+    ]
     heard: list[Region] = []
     for group in _groups(spans, regions):
         members = [regions[at] for at in group]
         whole = Span(spans[group[0]].start, spans[group[-1]].end)
-        words = _words(speech, whole, members[0].language, recogniser, options.beam_size)
+        words = pieces.words(whole, members[0].language)
         heard += [_settled(region) for region in _dealt(members, words)]
-        if progress is not None:
-            progress(members[-1].end_ms)
-    return Heard(round(soundfile.info(speech).duration * 1000), tuple(heard))
+        end_ms = members[-1].end_ms
+        tell((duration_ms + end_ms) // 2 if detect else end_ms)
+    return Heard(duration_ms, tuple(heard))
+
+
+def _ignore(_: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """What is heard in parts of one recording; each is kept."""
+
+    speech: Path
+    recogniser: Recogniser
+    options: HearOptions
+    keep: Keep
+
+    def languages(self, span: Span) -> Mapping[str, float]:
+        """How likely each language is; measured on 27 clips of 1-4.5 s in nine, 22 were right."""
+
+        def make() -> JsonValue:
+            samples, _ = read_span(self.speech, span, _MARGIN)
+            # Padded to 30 s: with less silence after it, more languages are mistaken.
+            return dict(languages_of(self.recogniser, encoded(self.recogniser, samples, None)))
+
+        found: Mapping[str, float] = self.keep({"languages": [span.start, span.end]}, make)
+        return found
+
+    def words(self, span: Span, language: str) -> list[HeardWord]:
+        """The words of a part in one language."""
+        beam_size = self.options.beam_size
+        # Higher temperatures would draw lots, and no two runs would give the same words.
+        options = RecogniseOptions(
+            language=language, words=True, beam_size=beam_size, temperatures=(0.0,), tail_s=None
+        )
+
+        def make() -> JsonValue:
+            samples, start = read_span(self.speech, span, _MARGIN)
+            segments = self.recogniser.transcribe(Sound(samples), options).segments
+            words = [word for segment in segments for word in segment.words]
+            return [_heard_word(word, _ms(start)).to_dict() for word in words]
+
+        name: Mapping[str, JsonValue] = {
+            "words": [span.start, span.end],
+            "language": language,
+            "beam_size": beam_size,
+        }
+        return [HeardWord.from_dict(word) for word in self.keep(name, make)]
+
+
+def _heard_word(word: Word, offset_ms: int) -> HeardWord:
+    return HeardWord(
+        offset_ms + round(word.start * 1000),
+        offset_ms + round(word.end * 1000),
+        word.text,
+        round(word.probability, 4),
+    )
 
 
 def encoded(recogniser: Recogniser, samples: Samples, tail_s: float | None) -> Window:
@@ -99,25 +190,6 @@ def encoded(recogniser: Recogniser, samples: Samples, tail_s: float | None) -> W
     features.push(samples)
     frames = min(WINDOW_FRAMES, -(-len(samples) // HOP))
     return recogniser.encode(features.window(0, WINDOW_FRAMES), frames, tail_s)
-
-
-def _with_languages(
-    speech: Path, spans: Sequence[Span], recogniser: Recogniser, language: str | None
-) -> list[Region]:
-    """The spans as regions; measured on 27 clips of 1-4.5 s in nine languages, 22 were right."""
-    if language is None and recogniser.multilingual:
-        found = []
-        for span in spans:
-            samples, _ = read_span(speech, span, _MARGIN)
-            # Padded to 30 s: with less silence after it, more languages are mistaken.
-            found.append(languages_of(recogniser, encoded(recogniser, samples, None)))
-        settled = settle(found, [span.samples / SAMPLE_RATE for span in spans])
-    else:
-        settled = [(language or "en", 1.0)] * len(spans)
-    return [
-        Region(*_edges(speech, span), code, probability)
-        for span, (code, probability) in zip(spans, settled, strict=True)
-    ]
 
 
 def _edges(speech: Path, span: Span) -> tuple[int, int]:
@@ -141,27 +213,6 @@ def _groups(spans: Sequence[Span], regions: Sequence[Region]) -> Iterator[list[i
         group = [after]
     if group:
         yield group
-
-
-def _words(
-    speech: Path, span: Span, language: str, recogniser: Recogniser, beam_size: int
-) -> list[HeardWord]:
-    samples, start = read_span(speech, span, _MARGIN)
-    # Higher temperatures would draw lots, and no two runs would give the same words.
-    options = RecogniseOptions(
-        language=language, words=True, beam_size=beam_size, temperatures=(0.0,), tail_s=None
-    )
-    offset_ms = _ms(start)
-    return [
-        HeardWord(
-            offset_ms + round(word.start * 1000),
-            offset_ms + round(word.end * 1000),
-            word.text,
-            round(word.probability, 4),
-        )
-        for segment in recogniser.transcribe(Sound(samples), options).segments
-        for word in segment.words
-    ]
 
 
 def _dealt(regions: Sequence[Region], words: Sequence[HeardWord]) -> list[Region]:

@@ -1,8 +1,9 @@
 """The first stages of a dub: what is said in a source, by whom, in which lines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -54,6 +55,17 @@ class Understanding:
         settings = self._tools.models.settings
         options = HearOptions(language=self._tools.options.spoken)
 
+        def keep(piece: Mapping[str, JsonValue], make: Callable[[], JsonValue]) -> Any:
+            made_from: dict[str, JsonValue] = {
+                "sound": extracted.key,
+                "recogniser": self._key,
+                "piece": dict(piece),
+            }
+            kept = self._results.get(
+                "piece", made_from, lambda folder: write_json(folder / "piece.json", make())
+            )
+            return read_json(kept.folder / "piece.json")
+
         def make(folder: Path) -> None:
             self._check_recogniser()
             heard = hear(
@@ -62,6 +74,7 @@ class Understanding:
                 SileroVad.load(),
                 options,
                 lambda done: self._tell("transcribe", done, total),
+                keep,
             )
             write_json(folder / "heard.json", heard.to_dict())
 
