@@ -19,7 +19,7 @@ from audio.resample import resample_blocks
 
 _BLOCK_FRAMES = 1 << 16
 _HEAD_BYTES = 1 << 16
-_READABLE = "wav, flac, mp3, ogg, opus, m4a, mp4, webm, mkv, aac or aiff"
+_READABLE = "wav, flac, mp3, ogg, opus, m4a, mp4, webm, mkv, avi, aac or aiff"
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ def read_sound(
     """
     path = Path(source)
     head = _read_head(path)
-    container = _container(head)
+    container = container_of(head)
     if container is None:
         raise AudioError(
             f"{path} is not a sound file that can be read; expected {_READABLE} content"
         )
     demuxer = _DEMUXERS.get(container)
+    _check_complete(path, container, head)
     if demuxer is None:
-        _check_complete(path, container, head)
         blocks = _soundfile_blocks(path, limits)
     else:
         blocks = _av_blocks(path, demuxer, _claims_duration(container, head), limits)
@@ -105,13 +105,18 @@ def _read_head(path: Path) -> bytes:
 
 #: Containers that FFmpeg reads, with the only demuxer that each may use. MP3 is among them since
 #: libsndfile fills what is missing of a truncated MP3 with silence and does not tell.
-_DEMUXERS = {"mp3": "mp3", "adts": "aac", "mp4": "mov", "matroska": "matroska"}
+_DEMUXERS = {"mp3": "mp3", "adts": "aac", "mp4": "mov", "matroska": "matroska", "avi": "avi"}
 
 
-def _container(head: bytes) -> str | None:
-    """The container by its magic bytes."""
+def container_of(head: bytes) -> str | None:
+    """The container by the first bytes of a file, 16 of them suffice; None for an unknown one.
+
+    "wav", "avi", "aiff", "mp4" (also MOV), "flac", "ogg", "matroska" (also WebM), "mp3" or "adts".
+    """
     if head[:4] in (b"RIFF", b"RF64") and head[8:12] == b"WAVE":
         return "wav"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "aiff"
     if head[4:8] == b"ftyp":
@@ -133,9 +138,9 @@ def _container(head: bytes) -> str | None:
 
 
 def _check_complete(path: Path, container: str, head: bytes) -> None:
-    """Refuse a truncated file where libsndfile would read what is left without a word."""
+    """Refuse a truncated file where what is left would be read without a word."""
     size = path.stat().st_size
-    if container == "wav" and head[:4] == b"RIFF":
+    if container in ("wav", "avi") and head[:4] == b"RIFF":
         claimed: int = struct.unpack("<I", head[4:8])[0] + 8
         # A recorder that wrote into a pipe leaves the size at 0 or at its maximum.
         streamed = claimed <= 8 or claimed >= 0xFFFFFFFF - 1024
@@ -145,7 +150,7 @@ def _check_complete(path: Path, container: str, head: bytes) -> None:
     elif container == "ogg":
         cut = not _ends_with_whole_page(path, size)
     else:
-        cut = False  # FLAC: the decoder itself reports it
+        cut = False  # the decoder itself reports it, or less comes than the header claims
     if cut:
         raise _truncated(path)
 

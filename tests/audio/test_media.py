@@ -47,13 +47,15 @@ def make(folder: Path, kind: str) -> Path:
         return encode_av(path, "aac", RATE, movflags="faststart")
     if kind == "aac":
         return encode_av(path, "aac", RATE)
+    if kind == "avi":
+        return encode_av(path, "pcm_s16le", RATE)
     if kind in ("webm", "mkv"):
         return encode_av(path, "libopus", 48_000)
     soundfile.write(path, stereo(), RATE)
     return path
 
 
-KINDS = ["wav", "flac", "mp3", "ogg", "aiff", "m4a", "mp4", "webm", "mkv", "aac"]
+KINDS = ["wav", "flac", "mp3", "ogg", "aiff", "m4a", "mp4", "webm", "mkv", "aac", "avi"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -168,7 +168,7 @@ def test_a_longer_scale_lasts_longer() -> None:
     assert 2 * short < long < 4 * short
 
 
-@given(st.lists(st.floats(0.0625, 30.0, width=32), min_size=1, max_size=80), st.floats(0.25, 4.0))
+@given(st.lists(st.floats(0.0625, 5.0, width=32), min_size=1, max_size=80), st.floats(0.25, 4.0))
 @example([2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0], 1.95)  # all get their next frame at once
 @example([1.7, 1.8, 1.9], 1.05)
 def test_the_pace_gives_the_whole_length(lengths: list[float], pace: float) -> None:

@@ -12,23 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audio.errors import AudioError
-from audio.media import DEFAULT_LIMITS, MediaLimits
+from audio.media import DEFAULT_LIMITS, MediaLimits, container_of
 
 #: A stretch of sound of several channels: (n, channels) float32.
 Block = NDArray[np.float32]
 
-#: First bytes of a file, where they lie in it, and the only demuxer that may then open it: a
-#: playlist cannot make it open other files or a socket.
-_MAGIC = (
-    (b"ftyp", 4, "mov"),
-    (b"\x1aE\xdf\xa3", 0, "matroska"),
-    (b"WAVE", 8, "wav"),
-    (b"AVI ", 8, "avi"),
-    (b"AIFF", 8, "aiff"),
-    (b"AIFC", 8, "aiff"),
-    (b"fLaC", 0, "flac"),
-    (b"OggS", 0, "ogg"),
-    (b"ID3", 0, "mp3"),
+#: The only demuxer that may open a container: a playlist cannot make it open other files or a
+#: socket.
+_DEMUXERS = MappingProxyType(
+    {
+        "mp4": "mov",
+        "adts": "aac",
+        **{name: name for name in ("matroska", "wav", "avi", "aiff", "flac", "ogg", "mp3")},
+    }
 )
 _HEAD_BYTES = 16
 _TOLERANCE_S = 0.02  # timestamps in whole ms, and the frames of encoders that round, stray less
@@ -77,12 +73,9 @@ def _demuxer(source: Path) -> str:
         raise AudioError(f"cannot read {source}: {error}") from None
     if not head:
         raise AudioError(f"{source} is empty; expected a video or a sound file")
-    for magic, at, demuxer in _MAGIC:
-        if head[at : at + len(magic)] == magic:
-            return demuxer
-    # MPEG audio starts with 11 set bits; the layer field is 0 for AAC in ADTS, 1 for layer III.
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
-        return "mp3" if head[1] & 0x06 else "aac"
+    container = container_of(head)
+    if container is not None:
+        return _DEMUXERS[container]
     raise AudioError(
         f"{source} is not a video or sound file that can be read; expected mp4, mov, mkv, webm, "
         "avi, wav, flac, mp3, ogg, opus, m4a, aac or aiff content"
