@@ -17,11 +17,15 @@ from assistant.jobs import manifest
 #: What is taken from a folder; a file that is named, or matched by a pattern, may end in anything.
 ENDINGS = frozenset(
     {
-        *(".aac", ".aif", ".aifc", ".aiff", ".flac", ".m4a", ".m4b", ".m4v", ".mka", ".mkv"),
-        *(".mov", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wav", ".webm"),
+        *(".aac", ".aif", ".aifc", ".aiff", ".avi", ".flac", ".m4a", ".m4b", ".m4v", ".mka"),
+        *(".mkv", ".mov", ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".wav", ".webm"),
     }
 )
-_DEMUXERS = {"matroska": (".mkv", ".webm", ".mka"), "mov": (".mp4", ".m4a", ".m4b", ".m4v", ".mov")}
+_DEMUXERS = {
+    "avi": (".avi",),
+    "matroska": (".mkv", ".webm", ".mka"),
+    "mov": (".mp4", ".m4a", ".m4b", ".m4v", ".mov"),
+}
 #: Of a recording whose header tells no length: that of compressed speech.
 _BYTES_PER_S = 16_000
 
