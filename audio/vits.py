@@ -21,6 +21,7 @@ _MAX_FRAMES_PER_ID = 200  # 2.3 s at 22,050 Hz: a runaway duration must not fill
 # With a smaller factor nearly every phoneme lasts one frame, which none is left without. The factor
 # is found in so many halvings.
 _LEAST_FACTOR, _PACE_STEPS = 0.25, 24
+_TINY = 1e-6  # frames: lengths may all be nothing
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def pace_factor(lengths: Tensor, pace: float) -> float:
     if pace > 1:
         low, high = _LEAST_FACTOR, 1.0
     else:  # rounding up can only add to the sum
-        low, high = 1.0, max(1.0, wanted / float(lengths.sum()))
+        low, high = 1.0, max(1.0, wanted / max(float(lengths.sum()), _TINY))
     for _ in range(_PACE_STEPS):
         middle = (low + high) / 2
         enough = float(_frames(lengths, middle).sum()) >= wanted

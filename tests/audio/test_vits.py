@@ -183,6 +183,10 @@ def test_the_pace_gives_the_whole_length(lengths: list[float], pace: float) -> N
     assert torch.ceil(each * factor).min() >= 1
 
 
+def test_the_pace_of_nothing() -> None:
+    assert pace_factor(torch.zeros(3), 0.5) > 0
+
+
 def test_the_pace_is_that_of_the_reading() -> None:
     vits, ids = Vits(tiny_weights()), list(range(1, 20))
     own = sum(vits.latents(ids, Sampling(0, 0)).durations)
